@@ -1,0 +1,435 @@
+//! Decodes the binary encoding that typed clients send, into the JSON that everything else works on.
+//!
+//! An object travels as four bytes `k8s\0` and a `runtime.Unknown` message, which carries the type's name and
+//! the object's own message. Which number stands for which field is the wire format's and stands in a table;
+//! what a field holds is known from [`crate::schema`].
+//!
+//! Clients in Go write the zero of a field that was never set; such zeros are left out, as they would be in
+//! JSON, unless the field tells zero and nothing apart.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use k8s_openapi::api::autoscaling::v1::Scale;
+use k8s_openapi::api::core::v1::Binding;
+use k8s_openapi::api::policy::v1::Eviction;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
+use serde_json::{Map, Value, json};
+
+use crate::kinds::KINDS;
+use crate::schema::{Definitions, Shape, record};
+
+/// What every body begins with.
+pub const MAGIC: &[u8] = b"k8s\0";
+/// How deep messages may nest.
+const MAX_DEPTH: usize = 64;
+/// A line per type: its full name, then `field=number`; `field=2.1` is field 1 of the message in field 2,
+/// whose fields stand in JSON beside those of the type itself.
+const TABLE: &str = include_str!("protobuf/fields.txt");
+/// Fields whose zero is not the same as none.
+const ZERO_MATTERS: &[&str] = &[
+    "activeDeadlineSeconds",
+    "allocateLoadBalancerNodePorts",
+    "allowPrivilegeEscalation",
+    "automountServiceAccountToken",
+    "blockOwnerDeletion",
+    "controller",
+    "defaultMode",
+    "deletionGracePeriodSeconds",
+    "enableServiceLinks",
+    "expirationSeconds",
+    "fsGroup",
+    "gracePeriodSeconds",
+    "hostUsers",
+    "immutable",
+    "intVal",
+    "leaseDurationSeconds",
+    "leaseTransitions",
+    "mode",
+    "optional",
+    "orphanDependents",
+    "priority",
+    "privileged",
+    "progressDeadlineSeconds",
+    "readOnlyRootFilesystem",
+    "ready",
+    "replicas",
+    "revisionHistoryLimit",
+    "runAsGroup",
+    "runAsNonRoot",
+    "runAsUser",
+    "serving",
+    "setHostnameAsFQDN",
+    "shareProcessNamespace",
+    "started",
+    "terminating",
+    "terminationGracePeriodSeconds",
+    "tolerationSeconds",
+];
+
+/// Bytes that are no object in this encoding.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProtobufError {
+    /// The first four bytes are others.
+    #[error("the body does not begin with the magic number of the encoding")]
+    Magic,
+    /// The bytes end within a field, or a number has too many of them.
+    #[error("the message is truncated or malformed")]
+    Malformed,
+    /// A field has another wire type than its own.
+    #[error("field {0:?} has the wrong wire type")]
+    WireType(String),
+    /// A text is not in UTF-8.
+    #[error("field {0:?} is not valid UTF-8")]
+    Utf8(String),
+    /// A part that is JSON within the message is none.
+    #[error("field {0:?} is not valid JSON")]
+    Json(String),
+    /// Messages nest too deeply.
+    #[error("messages nest deeper than {MAX_DEPTH} levels")]
+    Depth,
+    /// No such kind is known.
+    #[error("no kind {1:?} is registered for version {0:?}")]
+    Kind(String, String),
+}
+
+/// Decodes a body.
+///
+/// # Errors
+/// When the bytes are no object of a kind that is known here. Fields that are not known are skipped.
+pub fn decode(body: &[u8]) -> Result<Value, ProtobufError> {
+    let body = body.strip_prefix(MAGIC).ok_or(ProtobufError::Magic)?;
+    let (mut type_meta, mut raw) = (&[][..], &[][..]);
+    for field in Fields(body) {
+        match field? {
+            (1, Wire::Bytes(bytes)) => type_meta = bytes,
+            (2, Wire::Bytes(bytes)) => raw = bytes,
+            _ => {}
+        }
+    }
+    let (mut api_version, mut kind) = (String::new(), String::new());
+    for field in Fields(type_meta) {
+        match field? {
+            (1, Wire::Bytes(bytes)) => api_version = text("apiVersion", bytes)?,
+            (2, Wire::Bytes(bytes)) => kind = text("kind", bytes)?,
+            _ => {}
+        }
+    }
+    let schema = &*SCHEMA;
+    let name = schema
+        .roots
+        .get(&(api_version.clone(), kind.clone()))
+        .or_else(|| schema.any_version.get(&kind))
+        .ok_or_else(|| ProtobufError::Kind(api_version.clone(), kind.clone()))?;
+    let mut object = Map::new();
+    object.insert("apiVersion".into(), api_version.into());
+    object.insert("kind".into(), kind.into());
+    message(&mut object, raw, schema.fields(name), 0)?;
+    Ok(Value::Object(object))
+}
+
+/// What a field number stands for.
+enum Field {
+    Plain(&'static str, Shape),
+    /// A message whose fields stand beside the others.
+    Inline(Numbers),
+}
+
+type Numbers = HashMap<u64, Field>;
+
+struct Schema {
+    types: HashMap<&'static str, Numbers>,
+    /// `apiVersion` and `kind` to the type's full name.
+    roots: HashMap<(String, String), String>,
+    /// Kinds that every group and version has.
+    any_version: HashMap<String, String>,
+    nothing: Numbers,
+}
+
+impl Schema {
+    fn fields(&self, name: &str) -> &Numbers {
+        self.types.get(name).unwrap_or(&self.nothing)
+    }
+}
+
+static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
+    let mut definitions = Definitions::new();
+    let mut roots = HashMap::new();
+    for kind in KINDS {
+        let name = (kind.describe)(&mut definitions);
+        roots.insert((kind.api_version.to_owned(), kind.kind.to_owned()), name);
+    }
+    let mut root = |api_version: &'static str, kind: &'static str, name: String| {
+        roots.insert((api_version.to_owned(), kind.to_owned()), name);
+    };
+    root("autoscaling/v1", "Scale", record::<Scale>(&mut definitions, Some(("autoscaling/v1", "Scale"))));
+    root("v1", "Binding", record::<Binding>(&mut definitions, Some(("v1", "Binding"))));
+    root("policy/v1", "Eviction", record::<Eviction>(&mut definitions, Some(("policy/v1", "Eviction"))));
+    let options = record::<DeleteOptions>(&mut definitions, None);
+    let types = TABLE.lines().filter_map(|line| {
+        let (name, fields) = line.split_once(' ')?;
+        Some((name, numbers(fields, definitions.get(name)?)))
+    });
+    Schema {
+        types: types.collect(),
+        roots,
+        any_version: HashMap::from([("DeleteOptions".to_owned(), options)]),
+        nothing: Numbers::new(),
+    }
+});
+
+fn numbers(fields: &'static str, shapes: &std::collections::BTreeMap<&'static str, Shape>) -> Numbers {
+    let mut numbers = Numbers::new();
+    for field in fields.split(' ') {
+        let Some((name, path)) = field.split_once('=') else { continue };
+        let shape = shapes.get(name).cloned().unwrap_or_default();
+        let path: Vec<u64> = path.split('.').filter_map(|number| number.parse().ok()).collect();
+        match path[..] {
+            [number] => _ = numbers.insert(number, Field::Plain(name, shape)),
+            [outer, number] => {
+                let inline = numbers.entry(outer).or_insert_with(|| Field::Inline(Numbers::new()));
+                if let Field::Inline(inner) = inline {
+                    inner.insert(number, Field::Plain(name, shape));
+                }
+            }
+            _ => {}
+        }
+    }
+    numbers
+}
+
+fn message(
+    into: &mut Map<String, Value>,
+    bytes: &[u8],
+    numbers: &Numbers,
+    depth: usize,
+) -> Result<(), ProtobufError> {
+    if depth > MAX_DEPTH {
+        return Err(ProtobufError::Depth);
+    }
+    for field in Fields(bytes) {
+        let (number, wire) = field?;
+        match numbers.get(&number) {
+            None => {}
+            Some(Field::Inline(inner)) => match wire {
+                Wire::Bytes(bytes) => message(into, bytes, inner, depth + 1)?,
+                _ => return Err(ProtobufError::Malformed),
+            },
+            Some(Field::Plain(name, shape)) => add(into, name, shape, wire, depth)?,
+        }
+    }
+    Ok(())
+}
+
+/// Adds one occurrence of a field.
+fn add(
+    into: &mut Map<String, Value>,
+    name: &'static str,
+    shape: &Shape,
+    wire: Wire<'_>,
+    depth: usize,
+) -> Result<(), ProtobufError> {
+    match shape {
+        Shape::List(of) => {
+            let list = into.entry(name).or_insert_with(|| json!([]));
+            let list = list.as_array_mut().ok_or(ProtobufError::Malformed)?;
+            match (&**of, wire) {
+                // Numbers may stand one after the other in one field.
+                (Shape::Int32 | Shape::Int64 | Shape::Boolean, Wire::Bytes(mut packed)) => {
+                    while !packed.is_empty() {
+                        let number = varint(&mut packed)?;
+                        list.extend(value(name, of, Wire::Varint(number), depth)?);
+                    }
+                }
+                (of, wire) => list.push(value(name, of, wire, depth)?.unwrap_or_default()),
+            }
+        }
+        Shape::Map(of) => {
+            let Wire::Bytes(entry) = wire else { return Err(ProtobufError::WireType(name.into())) };
+            let map = into.entry(name).or_insert_with(|| json!({}));
+            let map = map.as_object_mut().ok_or(ProtobufError::Malformed)?;
+            let (mut key, mut held) = (String::new(), None);
+            for field in Fields(entry) {
+                match field? {
+                    (1, Wire::Bytes(bytes)) => key = text(name, bytes)?,
+                    (2, wire) => held = value(name, of, wire, depth)?,
+                    _ => {}
+                }
+            }
+            let empty = || if matches!(**of, Shape::String | Shape::Bytes) { json!("") } else { Value::Null };
+            map.insert(key, held.unwrap_or_else(empty));
+        }
+        shape => {
+            if let Some(value) = value(name, shape, wire, depth)?
+                && (!is_zero(&value) || ZERO_MATTERS.contains(&name))
+            {
+                into.insert(name.into(), value);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_zero(value: &Value) -> bool {
+    match value {
+        Value::Bool(set) => !set,
+        Value::String(text) => text.is_empty(),
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        _ => false,
+    }
+}
+
+/// One value; nothing for a time that was never set.
+fn value(name: &str, shape: &Shape, wire: Wire<'_>, depth: usize) -> Result<Option<Value>, ProtobufError> {
+    Ok(match (shape, wire) {
+        (Shape::Boolean, Wire::Varint(number)) => Some((number != 0).into()),
+        // Negative numbers are written in 64 bits, whatever their type.
+        (Shape::Int32 | Shape::Int64, Wire::Varint(number)) => Some(number.cast_signed().into()),
+        (Shape::Number, Wire::Fixed64(bits)) => Some(json!(f64::from_bits(bits))),
+        (Shape::String, Wire::Bytes(bytes)) => Some(text(name, bytes)?.into()),
+        (Shape::Bytes, Wire::Bytes(bytes)) => Some(STANDARD.encode(bytes).into()),
+        (Shape::Time, Wire::Bytes(bytes)) => time(bytes)?,
+        (Shape::Quantity, Wire::Bytes(bytes)) => Some(first_text(name, bytes)?.into()),
+        (Shape::IntOrString, Wire::Bytes(bytes)) => Some(int_or_string(name, bytes)?),
+        (Shape::Any, Wire::Bytes(bytes)) => Some(embedded(name, bytes)?),
+        (Shape::Reference(of), Wire::Bytes(bytes)) => {
+            let mut map = Map::new();
+            message(&mut map, bytes, SCHEMA.fields(of), depth + 1)?;
+            Some(Value::Object(map))
+        }
+        _ => return Err(ProtobufError::WireType(name.into())),
+    })
+}
+
+fn text(name: &str, bytes: &[u8]) -> Result<String, ProtobufError> {
+    String::from_utf8(bytes.to_vec()).map_err(|_| ProtobufError::Utf8(name.into()))
+}
+
+/// The text in field 1.
+fn first_text(name: &str, bytes: &[u8]) -> Result<String, ProtobufError> {
+    let mut found = String::new();
+    for field in Fields(bytes) {
+        if let (1, Wire::Bytes(bytes)) = field? {
+            found = text(name, bytes)?;
+        }
+    }
+    Ok(found)
+}
+
+fn int_or_string(name: &str, bytes: &[u8]) -> Result<Value, ProtobufError> {
+    let (mut is_text, mut number, mut string) = (false, 0, String::new());
+    for field in Fields(bytes) {
+        match field? {
+            (1, Wire::Varint(which)) => is_text = which == 1,
+            (2, Wire::Varint(value)) => number = value.cast_signed(),
+            (3, Wire::Bytes(bytes)) => string = text(name, bytes)?,
+            _ => {}
+        }
+    }
+    Ok(if is_text { string.into() } else { number.into() })
+}
+
+/// Seconds and nanoseconds since 1970, both zero when there is no time.
+fn time(bytes: &[u8]) -> Result<Option<Value>, ProtobufError> {
+    let (mut seconds, mut nanos) = (0i64, 0i32);
+    for field in Fields(bytes) {
+        match field? {
+            (1, Wire::Varint(value)) => seconds = value.cast_signed(),
+            (2, Wire::Varint(value)) => nanos = i32::try_from(value).map_err(|_| ProtobufError::Malformed)?,
+            _ => {}
+        }
+    }
+    if seconds == 0 && nanos == 0 {
+        return Ok(None);
+    }
+    let time = Timestamp::new(seconds, nanos).map_err(|_| ProtobufError::Malformed)?;
+    Ok(Some(time.to_string().into()))
+}
+
+/// JSON in field 1.
+fn embedded(name: &str, bytes: &[u8]) -> Result<Value, ProtobufError> {
+    for field in Fields(bytes) {
+        if let (1, Wire::Bytes(json)) = field?
+            && !json.is_empty()
+        {
+            return serde_json::from_slice(json).map_err(|_| ProtobufError::Json(name.into()));
+        }
+    }
+    Ok(Value::Null)
+}
+
+/// A field's content as it is written.
+#[derive(Clone, Copy, Debug)]
+enum Wire<'a> {
+    Varint(u64),
+    Fixed64(u64),
+    Fixed32,
+    Bytes(&'a [u8]),
+}
+
+/// The fields of a message, in the order in which they stand.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Result<(u64, Wire<'a>), ProtobufError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let field = self.field();
+        if field.is_err() {
+            self.0 = &[];
+        }
+        Some(field)
+    }
+}
+
+impl<'a> Fields<'a> {
+    fn field(&mut self) -> Result<(u64, Wire<'a>), ProtobufError> {
+        let tag = varint(&mut self.0)?;
+        let wire = match tag & 7 {
+            0 => Wire::Varint(varint(&mut self.0)?),
+            1 => {
+                let bytes = self.take(8)?.try_into().map_err(|_| ProtobufError::Malformed)?;
+                Wire::Fixed64(u64::from_le_bytes(bytes))
+            }
+            2 => {
+                let length = usize::try_from(varint(&mut self.0)?).map_err(|_| ProtobufError::Malformed)?;
+                Wire::Bytes(self.take(length)?)
+            }
+            5 => {
+                self.take(4)?;
+                Wire::Fixed32
+            }
+            _ => return Err(ProtobufError::Malformed),
+        };
+        Ok((tag >> 3, wire))
+    }
+
+    fn take(&mut self, length: usize) -> Result<&'a [u8], ProtobufError> {
+        let (taken, rest) = self.0.split_at_checked(length).ok_or(ProtobufError::Malformed)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+}
+
+fn varint(bytes: &mut &[u8]) -> Result<u64, ProtobufError> {
+    let mut number = 0u64;
+    for shift in (0..70).step_by(7) {
+        let (&byte, rest) = bytes.split_first().ok_or(ProtobufError::Malformed)?;
+        *bytes = rest;
+        let part = u64::from(byte & 0x7f);
+        number |= part.checked_shl(shift).ok_or(ProtobufError::Malformed)?;
+        if byte & 0x80 == 0 {
+            return Ok(number);
+        }
+    }
+    Err(ProtobufError::Malformed)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,36 @@
+//! What can be done with a resource and its subresources, and of which kind the answers are.
+
+use api::{Kind, Subresource};
+
+/// The verbs of a resource, in the order of the alphabet.
+pub fn of_resource(kind: &Kind) -> &'static [&'static str] {
+    if kind.group.is_empty() && kind.kind == "Namespace" {
+        return &["create", "delete", "get", "list", "patch", "update", "watch"];
+    }
+    &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
+}
+
+/// What a subresource is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facet {
+    /// Its verbs, in the order of the alphabet.
+    pub verbs: &'static [&'static str],
+    /// Group, version and kind of what it answers, where they differ from the resource's own.
+    pub kind: Option<(&'static str, &'static str, &'static str)>,
+}
+
+/// What a subresource is.
+pub fn of_subresource(subresource: Subresource) -> Facet {
+    let (verbs, kind): (&[&str], _) = match subresource {
+        Subresource::Status => (&["get", "patch", "update"], None),
+        Subresource::Scale => (&["get", "patch", "update"], Some(("autoscaling", "v1", "Scale"))),
+        Subresource::Binding => (&["create"], Some(("", "v1", "Binding"))),
+        Subresource::Eviction => (&["create"], Some(("policy", "v1", "Eviction"))),
+        Subresource::Log => (&["get"], None),
+        Subresource::Exec => (&["create", "get"], Some(("", "v1", "PodExecOptions"))),
+        Subresource::Attach => (&["create", "get"], Some(("", "v1", "PodAttachOptions"))),
+        Subresource::PortForward => (&["create", "get"], Some(("", "v1", "PodPortForwardOptions"))),
+        Subresource::Finalize => (&["update"], None),
+    };
+    Facet { verbs, kind }
+}

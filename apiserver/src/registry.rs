@@ -1,0 +1,25 @@
+//! The generic registry and the rules of each kind.
+
+pub mod allocate;
+pub mod apps;
+pub mod convert;
+pub mod coordination;
+pub mod core;
+pub mod delete;
+pub mod discovery;
+pub mod errors;
+pub mod events;
+pub mod fields;
+pub mod meta;
+pub mod pods;
+pub mod printing;
+pub mod read;
+pub mod scale;
+pub mod session;
+pub mod store;
+pub mod strategies;
+pub mod strategy;
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use store::Registry;

@@ -1,0 +1,6 @@
+//! Rules of the kinds in `apps/v1`.
+
+pub mod controller_revision;
+pub mod deployment;
+pub mod replica_set;
+pub mod selector;

@@ -1,0 +1,3 @@
+//! Rules of the kinds in `discovery.k8s.io/v1`.
+
+pub mod endpoint_slice;

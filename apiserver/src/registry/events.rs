@@ -1,0 +1,3 @@
+//! Rules of the kinds in `events.k8s.io/v1`.
+
+pub mod event;

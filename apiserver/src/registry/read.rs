@@ -1,0 +1,329 @@
+//! Gets and lists: at the consistency that the resource version asks for, and in pages.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::selector::{FieldSelector, Selector};
+use api::status::StatusError;
+use api::{Kind, meta};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+
+use super::errors::{from_etcd, from_hub};
+use super::store::Registry;
+use super::{convert, strategies};
+use crate::storage::{Cache, Entry, Filter, layout};
+
+/// How long a reader waits for the most recent state while etcd is away.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a reader waits for a version that is not there yet.
+const VERSION_PATIENCE: Duration = Duration::from_secs(3);
+/// Objects read from etcd in one go.
+const CHUNK: i64 = 500;
+
+/// The version that a read asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// `""`: everything that was acknowledged before.
+    MostRecent,
+    /// `"0"`: whatever is at hand.
+    Any,
+    /// At least as new as this.
+    NotOlderThan(i64),
+    /// Exactly this.
+    Exact(i64),
+}
+
+impl Version {
+    /// Reads the query parameters `resourceVersion` and `resourceVersionMatch`.
+    ///
+    /// # Errors
+    /// 400 for what is no version.
+    pub fn parse(version: &str, matching: &str) -> Result<Self, StatusError> {
+        let number = match version {
+            "" => None,
+            text => Some(text.parse::<i64>().ok().filter(|n| *n >= 0).ok_or_else(|| {
+                StatusError::bad_request(format!(
+                    "resourceVersion: Invalid value: {text:?}: must be a non-negative integer"
+                ))
+            })?),
+        };
+        match (number, matching) {
+            (None, "") => Ok(Self::MostRecent),
+            (None, _) => Err(StatusError::bad_request(
+                "resourceVersionMatch is forbidden unless resourceVersion is provided",
+            )),
+            (Some(0), "Exact") => Err(StatusError::bad_request(
+                "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
+            )),
+            (Some(0), "" | "NotOlderThan") => Ok(Self::Any),
+            (Some(n), "" | "NotOlderThan") => Ok(Self::NotOlderThan(n)),
+            (Some(n), "Exact") => Ok(Self::Exact(n)),
+            (Some(_), other) => Err(StatusError::bad_request(format!(
+                "resourceVersionMatch: Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\""
+            ))),
+        }
+    }
+}
+
+/// What a list asks for, as it stands in the query.
+#[derive(Clone, Debug, Default)]
+pub struct ListQuery {
+    /// `labelSelector`.
+    pub label_selector: String,
+    /// `fieldSelector`.
+    pub field_selector: String,
+    /// `resourceVersion`.
+    pub resource_version: String,
+    /// `resourceVersionMatch`.
+    pub resource_version_match: String,
+    /// `limit`; 0 for all.
+    pub limit: i64,
+    /// `continue`.
+    pub continue_token: String,
+}
+
+/// A list, or one page of it.
+#[derive(Debug)]
+pub struct List {
+    /// The objects, as they are stored.
+    pub entries: Vec<Arc<Entry>>,
+    /// The version of the list.
+    pub revision: i64,
+    /// Where the next page begins; empty on the last one.
+    pub continue_token: String,
+    /// How many objects are behind this page, where that is known.
+    pub remaining: Option<i64>,
+}
+
+/// The content of a continue token, as upstream has it.
+#[derive(Debug, Serialize, Deserialize, PartialEq)]
+struct Token {
+    v: String,
+    rv: i64,
+    start: String,
+}
+
+impl Token {
+    fn encode(revision: i64, last: &str) -> String {
+        let token = Self { v: "meta.k8s.io/v1".into(), rv: revision, start: format!("{last}\0") };
+        URL_SAFE_NO_PAD
+            .encode(serde_json::to_vec(&token).expect("a map of strings and numbers always encodes"))
+    }
+
+    fn decode(text: &str) -> Result<Self, StatusError> {
+        let invalid = |why: String| StatusError::bad_request(format!("continue key is not valid: {why}"));
+        let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|e| invalid(e.to_string()))?;
+        let token: Self = serde_json::from_slice(&bytes).map_err(|e| invalid(e.to_string()))?;
+        if token.v != "meta.k8s.io/v1" || token.rv <= 0 || token.start.is_empty() {
+            return Err(invalid("server does not recognize this encoded version".into()));
+        }
+        Ok(token)
+    }
+}
+
+/// Turns selectors of a query into a filter.
+///
+/// # Errors
+/// 400 for malformed selectors and for fields that the kind does not have.
+pub fn filter(
+    kind: &'static Kind,
+    namespace: &str,
+    labels: &str,
+    fields: &str,
+) -> Result<Filter, StatusError> {
+    let bad = |e: String| StatusError::bad_request(e);
+    let labels = Selector::parse(labels).map_err(|e| bad(format!("unable to parse requirement: {e}")))?;
+    let mut fields = FieldSelector::parse(fields).map_err(|e| bad(e.to_string()))?;
+    if !fields.terms.is_empty() {
+        let known = strategies::strategy(layout::storage_kind(kind)).field_names();
+        for (field, _, _) in &mut fields.terms {
+            let stored = convert::field_name(kind, field);
+            let meta = stored == "metadata.name" || (kind.namespaced && stored == "metadata.namespace");
+            if !meta && !known.contains(&stored.as_str()) {
+                return Err(bad(format!(
+                    "Unable to find {:?} that match label selector {:?}, field selector {:?}: field label not supported: {field}",
+                    kind.api_version, "", field
+                )));
+            }
+            *field = stored;
+        }
+    }
+    Ok(Filter { namespace: namespace.to_owned(), labels, fields })
+}
+
+impl Registry {
+    /// Waits until the copies are as new as a read demands.
+    pub async fn reach(&self, version: Version) -> Result<(), StatusError> {
+        match version {
+            Version::MostRecent => self.hub.most_recent(PATIENCE).await.map(drop).map_err(|e| from_hub(&e)),
+            Version::Any => self.hub.reach(1, PATIENCE).await.map_err(|e| from_hub(&e)),
+            Version::NotOlderThan(n) | Version::Exact(n) => {
+                self.hub.reach(n, VERSION_PATIENCE).await.map_err(|e| from_hub(&e))
+            }
+        }
+    }
+
+    /// One object, as it is stored.
+    ///
+    /// # Errors
+    /// 404; 504 when the version is not reached in time.
+    pub async fn get(
+        &self,
+        kind: &'static Kind,
+        namespace: &str,
+        name: &str,
+        version: &str,
+    ) -> Result<Arc<Entry>, StatusError> {
+        self.reach(Version::parse(version, "")?).await?;
+        let key = meta::key_of(namespace, name);
+        self.hub.cache(kind).get(&key).ok_or_else(|| StatusError::not_found(kind, name))
+    }
+
+    /// A list, or a page of one.
+    ///
+    /// # Errors
+    /// 400 for a wrong query, 410 for a version that is no longer kept.
+    pub async fn list(
+        &self,
+        kind: &'static Kind,
+        namespace: &str,
+        query: &ListQuery,
+    ) -> Result<List, StatusError> {
+        let filter = filter(kind, namespace, &query.label_selector, &query.field_selector)?;
+        let limit = usize::try_from(query.limit).map_err(|_| {
+            StatusError::bad_request(format!(
+                "limit: Invalid value: {}: must be greater than or equal to 0",
+                query.limit
+            ))
+        })?;
+        let cache = self.hub.cache(kind);
+        if !query.continue_token.is_empty() {
+            let token = Token::decode(&query.continue_token)?;
+            if !matches!(query.resource_version.as_str(), "" | "0") {
+                return Err(StatusError::bad_request(
+                    "specifying resource version is not allowed when using continue",
+                ));
+            }
+            return self.list_at(cache, &filter, limit, token.rv, &token.start).await;
+        }
+        let version = Version::parse(&query.resource_version, &query.resource_version_match)?;
+        self.reach(version).await?;
+        if let Version::Exact(revision) = version {
+            return self.list_at(cache, &filter, limit, revision, "").await;
+        }
+        // As upstream's cache does, a list of any version comes whole: its version may be too old to go on from.
+        let limit = if version == Version::Any { 0 } else { limit };
+        let listing = cache.list(&filter, limit, "");
+        let last = listing.entries.last().filter(|_| listing.more);
+        Ok(List {
+            revision: listing.revision,
+            continue_token: last.map(|e| Token::encode(listing.revision, &e.key)).unwrap_or_default(),
+            remaining: listing.remaining,
+            entries: listing.entries,
+        })
+    }
+
+    /// A page as it stood at a revision, from etcd.
+    async fn list_at(
+        &self,
+        cache: &Cache,
+        filter: &Filter,
+        limit: usize,
+        revision: i64,
+        after: &str,
+    ) -> Result<List, StatusError> {
+        let prefix = match filter.namespace.as_str() {
+            "" => cache.prefix().to_owned(),
+            namespace => format!("{}{namespace}/", cache.prefix()),
+        };
+        let mut start = prefix.clone().max(format!("{}{after}", cache.prefix()));
+        let limit = if limit == 0 { usize::MAX } else { limit };
+        let mut entries: Vec<Arc<Entry>> = Vec::new();
+        let (more, mut remaining) = 'pages: loop {
+            if start.as_bytes() >= layout::prefix_end(&prefix).as_slice() {
+                break (false, None);
+            }
+            let page = self
+                .etcd
+                .range(&start, Some(layout::prefix_end(&prefix)), revision, CHUNK, false)
+                .await
+                .map_err(|e| expired_or(&e))?;
+            for (i, item) in page.items.iter().enumerate() {
+                let Some(key) = item.key.strip_prefix(cache.prefix()) else { continue };
+                let Some(entry) = Entry::new(cache.kind, key, &item.value, item.revision) else { continue };
+                if !filter.matches(&entry) {
+                    continue;
+                }
+                if entries.len() == limit {
+                    break 'pages (true, Some(page.count - i as i64));
+                }
+                entries.push(Arc::new(entry));
+            }
+            match page.items.last() {
+                Some(last) if page.more => start = format!("{}\0", last.key),
+                _ => break (false, None),
+            }
+        };
+        if !filter.is_everything() {
+            remaining = None;
+        }
+        let last = entries.last().filter(|_| more);
+        let continue_token = last.map(|e| Token::encode(revision, &e.key)).unwrap_or_default();
+        Ok(List { revision, continue_token, remaining, entries })
+    }
+}
+
+fn expired_or(error: &crate::storage::EtcdError) -> StatusError {
+    match error {
+        crate::storage::EtcdError::Compacted => StatusError::expired(
+            "The provided continue parameter is too old to display a consistent list result. You must start a new \
+             list without the continue parameter.",
+        ),
+        error => from_etcd(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_understood() {
+        let table = [
+            ("", "", Some(Version::MostRecent)),
+            ("0", "", Some(Version::Any)),
+            ("0", "NotOlderThan", Some(Version::Any)),
+            ("7", "", Some(Version::NotOlderThan(7))),
+            ("7", "Exact", Some(Version::Exact(7))),
+            ("0", "Exact", None),
+            ("", "Exact", None),
+            ("-1", "", None),
+            ("x", "", None),
+            ("99999999999999999999", "", None),
+            ("7", "Sometimes", None),
+        ];
+        for (version, matching, wanted) in table {
+            assert_eq!(Version::parse(version, matching).ok(), wanted, "{version} {matching}");
+        }
+    }
+
+    #[test]
+    fn tokens_survive_and_nonsense_is_refused() {
+        let token = Token::decode(&Token::encode(7, "n/a")).expect("a token");
+        assert_eq!((token.rv, token.start.as_str()), (7, "n/a\0"));
+        for bad in ["x", "e30", "bnVsbA", "eyJ2IjoibWV0YS5rOHMuaW8vdjEiLCJydiI6LTEsInN0YXJ0IjoiYSJ9"] {
+            assert_eq!(Token::decode(bad).expect_err("refused").code(), 400, "{bad}");
+        }
+    }
+
+    #[test]
+    fn unknown_fields_of_selectors_are_refused() {
+        let kind = Kind::find("", "ConfigMap").expect("a kind");
+        assert!(filter(kind, "", "", "metadata.name=a,metadata.namespace=b").is_ok());
+        for (labels, fields) in [("", "data.x=1"), ("a=b=c", ""), ("", "nonsense")] {
+            assert_eq!(filter(kind, "", labels, fields).expect_err("refused").code(), 400);
+        }
+    }
+}

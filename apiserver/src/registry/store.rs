@@ -1,0 +1,687 @@
+//! The generic store: create, update, patch and delete of any kind, written once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::openapi::api::core::v1::{Binding, Service};
+use api::openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
+use api::status::StatusError;
+use api::{Kind, Object, Subresource, meta as object_meta};
+use bytes::Bytes;
+use component::clock::Clock;
+use futures::FutureExt;
+use serde_json::Value;
+
+use super::allocate::{Allocator, Claims};
+use super::errors::from_etcd;
+use super::strategy::{ErasedStrategy, UpdatePath};
+use super::{convert, delete, meta, pods, read, scale, strategies};
+use crate::admission::{self, Operation};
+use crate::auth::User;
+use crate::registry::read::Version;
+use crate::storage::etcd::{Op, Outcome, Write};
+use crate::storage::{Entry, Etcd, Hub, encoding, layout};
+
+mod events;
+mod fields;
+mod patch;
+
+pub use fields::FieldValidation;
+pub use patch::{Patch, PatchType};
+
+/// How often a write that lost a race is tried again before the client is told.
+const MAX_RACES: usize = 50;
+/// Deletions of a collection that are under way at once.
+const DELETIONS: usize = 16;
+/// How often a generated name may be taken already.
+const MAX_NAMES: usize = 8;
+
+/// What every write is told.
+#[derive(Clone, Debug, Default)]
+pub struct WriteOptions {
+    /// Checks everything and writes nothing.
+    pub dry_run: bool,
+    /// What to do about fields that the kind does not have.
+    pub validation: FieldValidation,
+}
+
+/// What a write left behind.
+#[derive(Debug)]
+pub struct Written {
+    /// The object's JSON, in the kind that was asked for.
+    pub json: Bytes,
+    /// Whether the object is gone.
+    pub deleted: bool,
+    /// What the client should be warned of.
+    pub warnings: Vec<String>,
+}
+
+/// Names an object.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// Its kind.
+    pub kind: &'static Kind,
+    /// Its namespace, empty for cluster-scoped kinds.
+    pub namespace: &'a str,
+    /// Its name.
+    pub name: &'a str,
+}
+
+/// The generic registry of all kinds.
+pub struct Registry {
+    pub(super) etcd: Etcd,
+    pub(super) hub: Arc<Hub>,
+    allocator: Allocator,
+    clock: Clock,
+    event_lease: events::EventLease,
+}
+
+/// An object as an update finds it.
+struct Present {
+    object: Object,
+    /// As it is stored, for telling whether anything changed.
+    stored: Bytes,
+    revision: i64,
+    /// Read from etcd just now, rather than from a copy that may be a moment behind.
+    live: bool,
+}
+
+/// What an update makes of an object.
+enum Decision {
+    Put(Object),
+    Remove,
+    Keep,
+}
+
+impl Registry {
+    /// A registry over a store and its copies.
+    pub fn new(etcd: Etcd, hub: Arc<Hub>, allocator: Allocator, clock: Clock, event_ttl: Duration) -> Self {
+        Self { event_lease: events::EventLease::new(event_ttl), etcd, hub, allocator, clock }
+    }
+
+    /// The copies that reads are served from.
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    /// The allocator, which is told of the keys that exist when the server starts.
+    pub fn allocator(&self) -> &Allocator {
+        &self.allocator
+    }
+
+    /// The store, for the server's own bookkeeping.
+    pub fn etcd(&self) -> &Etcd {
+        &self.etcd
+    }
+
+    /// The clock.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    fn key(&self, kind: &'static Kind, namespace: &str, name: &str) -> String {
+        format!("{}{}", self.hub.cache(kind).prefix(), object_meta::key_of(namespace, name))
+    }
+
+    /// Creates an object.
+    ///
+    /// # Errors
+    /// 400 and 422 for a wrong document, 403 by admission, 409 when it exists.
+    pub async fn create(
+        &self,
+        user: &User,
+        kind: &'static Kind,
+        namespace: &str,
+        document: Value,
+        options: &WriteOptions,
+    ) -> Result<Written, StatusError> {
+        let warnings = options.validation.check(kind, &document)?;
+        let mut object = meta::intake(kind, document)?;
+        meta::place(kind, &mut object, namespace)?;
+        if !object.resource_version().is_empty() {
+            return Err(StatusError::bad_request(
+                "resourceVersion should not be set on objects to be created",
+            ));
+        }
+        let mut object = convert::to_stored(kind, object);
+        let stored = layout::storage_kind(kind);
+        let strategy = strategies::strategy(stored);
+        self.admit_namespace(stored, namespace, object.name()).await?;
+        admission::mutate(stored, &mut object);
+        let now = self.clock.now();
+        meta::prepare_for_create(stored, &mut object, now, &uuid::Uuid::new_v4().to_string());
+        let prefix = object.str_at("/metadata/generateName").to_owned();
+        let generate = object.name().is_empty() && !prefix.is_empty();
+        for last in (0..MAX_NAMES).map(|i| i + 1 == MAX_NAMES || !generate) {
+            let mut attempt = object.clone();
+            if generate {
+                let name = meta::generate_name(&prefix, |n| rand::random_range(0..n));
+                attempt.set_meta_str("name", &name);
+            }
+            let attempt = prepare_new(stored, strategy, attempt)?;
+            admission::validate(user, stored, None, Operation::Create, Some(&attempt), None)?;
+            match Box::pin(self.insert(stored, attempt, options.dry_run)).await? {
+                Some(json) => {
+                    let json = convert::json_from_stored(kind, &json);
+                    return Ok(Written { json, deleted: false, warnings });
+                }
+                None if last => {
+                    let name = if generate { &prefix } else { object.name() };
+                    return Err(StatusError::already_exists(kind, name));
+                }
+                None => {}
+            }
+        }
+        unreachable!("the last attempt returns")
+    }
+
+    /// Writes a new object; nothing when its name is taken.
+    async fn insert(
+        &self,
+        kind: &'static Kind,
+        mut object: Object,
+        dry_run: bool,
+    ) -> Result<Option<Bytes>, StatusError> {
+        let key = self.key(kind, object.namespace(), object.name());
+        if dry_run {
+            let found = self.etcd.get(&key).await.map_err(|e| from_etcd(&e))?;
+            if found.is_some() {
+                return Ok(None);
+            }
+            self.claims(kind, &mut object, None)?;
+            return Ok(Some(object.to_vec().into()));
+        }
+        let original = object.clone();
+        for _ in 0..MAX_RACES {
+            let claims = self.claims(kind, &mut object, None)?;
+            let value = encoding::encode(&object);
+            let write = Write {
+                key: key.clone(),
+                expect: 0,
+                op: Op::Put(value.clone()),
+                take: self.claim_keys(&claims),
+                give: Vec::new(),
+                lease: self.event_lease.lease(&self.etcd, kind).await?,
+            };
+            match self.commit(&write, kind).await? {
+                Outcome::Committed(revision) => {
+                    self.settle(&write);
+                    return Ok(encoding::stamp(&value, revision));
+                }
+                Outcome::Changed(_) => return Ok(None),
+                Outcome::Taken(keys) => {
+                    self.contested(kind, &original, &claims, &keys)?;
+                    object = original.clone();
+                }
+            }
+        }
+        Err(StatusError::unavailable("could not find a free address or port in time"))
+    }
+
+    /// Replaces an object, or one of its subresources.
+    ///
+    /// # Errors
+    /// 404, 409 for a stale version, 400 and 422 for a wrong document, 403 by admission.
+    pub async fn update(
+        &self,
+        user: &User,
+        target: Target<'_>,
+        subresource: Option<Subresource>,
+        document: Value,
+        options: &WriteOptions,
+    ) -> Result<Written, StatusError> {
+        if subresource == Some(Subresource::Scale) {
+            let scale = Object::new(document)
+                .map_err(|_| StatusError::bad_request("the request body is not a JSON object"))?;
+            return self
+                .modify(user, target, subresource, options.dry_run, |current| {
+                    scale::apply(target.kind, &scale, current)
+                })
+                .await;
+        }
+        let warnings = options.validation.check(target.kind, &document)?;
+        let mut object = meta::intake(target.kind, document)?;
+        meta::place(target.kind, &mut object, target.namespace)?;
+        match object.name() {
+            "" => {
+                return Err(StatusError::bad_request("name must be provided"));
+            }
+            name if name != target.name => {
+                return Err(StatusError::bad_request(format!(
+                    "the name of the object ({name}) does not match the name on the URL ({})",
+                    target.name
+                )));
+            }
+            _ => {}
+        }
+        let written = self.modify(user, target, subresource, options.dry_run, |_| Ok(object.clone())).await?;
+        Ok(Written { warnings, ..written })
+    }
+
+    /// Changes an object by a function of its present state, which may run several times.
+    async fn modify(
+        &self,
+        user: &User,
+        target: Target<'_>,
+        subresource: Option<Subresource>,
+        dry_run: bool,
+        mut change: impl FnMut(&Object) -> Result<Object, StatusError>,
+    ) -> Result<Written, StatusError> {
+        let stored = layout::storage_kind(target.kind);
+        let strategy = strategies::strategy(stored);
+        let written = self
+            .guaranteed_update(target, dry_run, |current| {
+                let seen = convert::from_stored(target.kind, current.clone());
+                let new = change(&seen)?;
+                let version = new.resource_version();
+                if !version.is_empty() && version != current.resource_version() {
+                    return Err(StatusError::stale(target.kind, target.name));
+                }
+                let new = convert::to_stored(target.kind, new);
+                let new = prepare_changed(stored, strategy, new, current, subresource)?;
+                admission::validate(user, stored, subresource, Operation::Update, Some(&new), Some(current))?;
+                Ok(if delete::is_finished(stored, &new) { Decision::Remove } else { Decision::Put(new) })
+            })
+            .await?;
+        Ok(match subresource {
+            Some(Subresource::Scale) => {
+                let object = Object::parse(&written.json).map_err(StatusError::internal)?;
+                Written { json: scale::view(&object).to_vec().into(), ..written }
+            }
+            _ => written,
+        })
+    }
+
+    /// The Scale of an object.
+    ///
+    /// # Errors
+    /// As [`Registry::get`].
+    pub async fn get_scale(&self, target: Target<'_>, version: &str) -> Result<Bytes, StatusError> {
+        let entry = self.get(target.kind, target.namespace, target.name, version).await?;
+        let object = Object::parse(&entry.json).map_err(StatusError::internal)?;
+        Ok(scale::view(&object).to_vec().into())
+    }
+
+    /// Gives a pod its node.
+    ///
+    /// # Errors
+    /// 409 when it has one already.
+    pub async fn bind(
+        &self,
+        user: &User,
+        target: Target<'_>,
+        binding: &Binding,
+        dry_run: bool,
+    ) -> Result<(), StatusError> {
+        let now = self.clock.now();
+        let sub = Some(Subresource::Binding);
+        let bound = self.guaranteed_update(target, dry_run, |current| {
+            let mut bound = pods::bind(target.kind, binding, current, now)?;
+            admission::validate(user, target.kind, sub, Operation::Create, Some(&bound), Some(current))?;
+            meta::count_generation(target.kind, &mut bound, current);
+            Ok(Decision::Put(bound))
+        });
+        bound.await.map(drop)
+    }
+
+    /// Deletes an object, or marks it for deletion.
+    ///
+    /// # Errors
+    /// 404, 409 when a precondition does not hold, 403 for what may not be deleted.
+    pub async fn delete(
+        &self,
+        user: &User,
+        target: Target<'_>,
+        subresource: Option<Subresource>,
+        options: &DeleteOptions,
+    ) -> Result<Written, StatusError> {
+        delete::validate_options(options)?;
+        admission::namespace_lifecycle::decide_delete(target.kind, target.name)?;
+        let stored = layout::storage_kind(target.kind);
+        let strategy = strategies::strategy(stored);
+        let now = self.clock.now();
+        let dry_run = options.dry_run.iter().flatten().any(|v| v == "All");
+        self.guaranteed_update(target, dry_run, |current| {
+            admission::validate(user, stored, subresource, Operation::Delete, None, Some(current))?;
+            Ok(match delete::plan(stored, strategy, current, options, now)? {
+                delete::Plan::Remove => Decision::Remove,
+                delete::Plan::Mark(marked) => Decision::Put(*marked),
+                delete::Plan::Wait => Decision::Keep,
+            })
+        })
+        .await
+    }
+
+    /// Deletes everything that a query selects; what was deleted or marked.
+    ///
+    /// # Errors
+    /// The first error but 404.
+    pub async fn delete_collection(
+        &self,
+        user: &User,
+        kind: &'static Kind,
+        namespace: &str,
+        query: &read::ListQuery,
+        options: &DeleteOptions,
+    ) -> Result<(Vec<Bytes>, i64), StatusError> {
+        delete::validate_options(options)?;
+        let list = self.list(kind, namespace, query).await?;
+        let mut deleted = Vec::with_capacity(list.entries.len());
+        for chunk in list.entries.chunks(DELETIONS) {
+            let mut deletions = Vec::with_capacity(chunk.len());
+            for entry in chunk {
+                deletions.push(self.delete_one(user, kind, entry.clone(), options).boxed());
+            }
+            for json in futures::future::join_all(deletions).await {
+                deleted.extend(json?);
+            }
+        }
+        Ok((deleted, list.revision))
+    }
+
+    /// Deletes one object of a collection; nothing when somebody else was faster.
+    async fn delete_one(
+        &self,
+        user: &User,
+        kind: &'static Kind,
+        entry: Arc<Entry>,
+        options: &DeleteOptions,
+    ) -> Result<Option<Bytes>, StatusError> {
+        let target = Target { kind, namespace: entry.namespace(), name: entry.name() };
+        match self.delete(user, target, None, options).await {
+            Ok(written) => Ok(Some(written.json)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads, decides and writes until nobody else wrote in between. A decision on a copy that may be behind is
+    /// final only when it was a write; a refusal or a no-op is decided again on what etcd holds.
+    async fn guaranteed_update(
+        &self,
+        target: Target<'_>,
+        dry_run: bool,
+        mut decide: impl FnMut(&Object) -> Result<Decision, StatusError>,
+    ) -> Result<Written, StatusError> {
+        let kind = layout::storage_kind(target.kind);
+        let key = self.key(kind, target.namespace, target.name);
+        let mut present = self.present(target, &key).await?;
+        for _ in 0..MAX_RACES {
+            let decision = decide(&present.object);
+            let final_already = match &decision {
+                Ok(Decision::Put(new)) => encoding::encode(new) == present.stored,
+                Ok(Decision::Keep) | Err(_) => true,
+                Ok(Decision::Remove) => false,
+            };
+            if final_already && !present.live {
+                let live = self.live(target, &key).await?;
+                if live.revision != present.revision {
+                    present = live;
+                    continue;
+                }
+            }
+            let (op, json, new) = match decision? {
+                Decision::Put(new) if !final_already => (Op::Put(encoding::encode(&new)), None, Some(new)),
+                Decision::Put(_) | Decision::Keep => {
+                    return Ok(done(target.kind, &present.stored, present.revision, false));
+                }
+                Decision::Remove => (Op::Delete, Some(present.stored.clone()), None),
+            };
+            match Box::pin(self.write(kind, &key, &present, op, new, dry_run)).await? {
+                Attempt::Done { stored, revision } => {
+                    let deleted = json.is_some();
+                    return Ok(done(target.kind, json.as_ref().unwrap_or(&stored), revision, deleted));
+                }
+                Attempt::Again(Some(now)) => present = now,
+                Attempt::Again(None) => return Err(StatusError::not_found(target.kind, target.name)),
+            }
+        }
+        Err(StatusError::stale(target.kind, target.name))
+    }
+
+    async fn write(
+        &self,
+        kind: &'static Kind,
+        key: &str,
+        present: &Present,
+        op: Op,
+        new: Option<Object>,
+        dry_run: bool,
+    ) -> Result<Attempt, StatusError> {
+        let original = new.clone();
+        let mut new = new;
+        let claims = match &mut new {
+            Some(new) => self.claims(kind, new, Some(&present.object))?,
+            None => self.released(kind, &present.object)?,
+        };
+        let op = match &new {
+            Some(new) => Op::Put(encoding::encode(new)),
+            None => op,
+        };
+        let stored = match &op {
+            Op::Put(value) => value.clone(),
+            Op::Delete => Bytes::new(),
+        };
+        if dry_run {
+            return Ok(Attempt::Done { stored, revision: present.revision });
+        }
+        let write = Write {
+            key: key.to_owned(),
+            expect: present.revision,
+            lease: if matches!(op, Op::Put(_)) { self.event_lease.lease(&self.etcd, kind).await? } else { 0 },
+            op,
+            take: self.claim_keys(&claims),
+            give: claims.give.iter().map(|key| self.claim_key(key)).collect(),
+        };
+        match self.commit(&write, kind).await? {
+            Outcome::Committed(revision) => {
+                self.settle(&write);
+                Ok(Attempt::Done { stored, revision })
+            }
+            Outcome::Changed(now) => {
+                Ok(Attempt::Again(now.map(|v| Present::live(&v.value, v.revision)).transpose()?))
+            }
+            Outcome::Taken(keys) => {
+                if let Some(original) = &original {
+                    self.contested(kind, original, &claims, &keys)?;
+                }
+                Ok(Attempt::Again(Some(Present {
+                    object: present.object.clone(),
+                    stored: present.stored.clone(),
+                    revision: present.revision,
+                    live: present.live,
+                })))
+            }
+        }
+    }
+
+    async fn commit(&self, write: &Write, kind: &'static Kind) -> Result<Outcome, StatusError> {
+        match self.etcd.commit(write).await {
+            Err(error) if write.lease != 0 && error.to_string().contains("lease not found") => {
+                self.event_lease.forget(write.lease);
+                let lease = self.event_lease.lease(&self.etcd, kind).await?;
+                self.etcd.commit(&Write { lease, ..write.clone() }).await.map_err(|e| from_etcd(&e))
+            }
+            other => other.map_err(|e| from_etcd(&e)),
+        }
+    }
+
+    async fn present(&self, target: Target<'_>, key: &str) -> Result<Present, StatusError> {
+        let cached = self.hub.cache(target.kind).get(&object_meta::key_of(target.namespace, target.name));
+        match cached {
+            Some(entry) => {
+                let object = Object::parse(&entry.json).map_err(StatusError::internal)?;
+                Ok(Present {
+                    stored: encoding::encode(&object),
+                    revision: entry.revision,
+                    object,
+                    live: false,
+                })
+            }
+            None => self.live(target, key).await,
+        }
+    }
+
+    async fn live(&self, target: Target<'_>, key: &str) -> Result<Present, StatusError> {
+        match self.etcd.get(key).await.map_err(|e| from_etcd(&e))? {
+            Some(found) => Present::live(&found.value, found.revision),
+            None => Err(StatusError::not_found(target.kind, target.name)),
+        }
+    }
+
+    /// Refuses new objects in namespaces that do not exist or are going.
+    async fn admit_namespace(&self, kind: &Kind, namespace: &str, name: &str) -> Result<(), StatusError> {
+        if !kind.namespaced {
+            return Ok(());
+        }
+        let namespaces = Kind::find("", "Namespace").expect("Namespace is in the table");
+        let cache = self.hub.cache(namespaces);
+        let mut found = cache.get(namespace);
+        if found.is_none() {
+            // It may have been created through another server a moment ago.
+            self.reach(Version::MostRecent).await?;
+            found = cache.get(namespace);
+        }
+        let found = match found {
+            Some(entry) => Some(Object::parse(&entry.json).map_err(StatusError::internal)?),
+            None => None,
+        };
+        admission::namespace_lifecycle::decide_create(kind, namespace, name, found.as_ref())
+    }
+
+    fn claims(&self, kind: &Kind, new: &mut Object, old: Option<&Object>) -> Result<Claims, StatusError> {
+        if !is_service(kind) {
+            return Ok(Claims::default());
+        }
+        let typed = |o: &Object| o.to_typed::<Service>().map_err(StatusError::internal);
+        let mut service = typed(new)?;
+        let old = old.map(typed).transpose()?;
+        let claims = self.allocator.allocate(&mut service, old.as_ref())?;
+        *new = Object::from_typed(&service);
+        Ok(claims)
+    }
+
+    fn released(&self, kind: &Kind, old: &Object) -> Result<Claims, StatusError> {
+        if !is_service(kind) {
+            return Ok(Claims::default());
+        }
+        Ok(self.allocator.release(&old.to_typed().map_err(StatusError::internal)?))
+    }
+
+    fn claim_key(&self, key: &str) -> String {
+        format!("{}/{key}", self.etcd.prefix())
+    }
+
+    fn claim_keys(&self, claims: &Claims) -> Vec<String> {
+        claims.take.iter().map(|claim| self.claim_key(&claim.key)).collect()
+    }
+
+    fn claim_names<'a>(&'a self, keys: &'a [String]) -> impl Iterator<Item = String> + 'a {
+        let strip =
+            |key: &'a String| key.strip_prefix(self.etcd.prefix())?.strip_prefix('/').map(str::to_owned);
+        keys.iter().filter_map(strip)
+    }
+
+    fn settle(&self, write: &Write) {
+        self.allocator.taken(&mut self.claim_names(&write.take));
+        self.allocator.freed(&mut self.claim_names(&write.give));
+    }
+
+    /// Remembers what is taken; fails when the client had asked for it by name.
+    fn contested(
+        &self,
+        kind: &Kind,
+        object: &Object,
+        claims: &Claims,
+        keys: &[String],
+    ) -> Result<(), StatusError> {
+        self.allocator.taken(&mut self.claim_names(keys));
+        let taken: Vec<_> = self.claim_names(keys).collect();
+        let errors: Vec<_> = claims
+            .take
+            .iter()
+            .filter(|claim| taken.contains(&claim.key))
+            .filter_map(|claim| claim.explicit.clone())
+            .collect();
+        if errors.is_empty() { Ok(()) } else { Err(StatusError::invalid(kind, object.name(), &errors)) }
+    }
+}
+
+enum Attempt {
+    Done { stored: Bytes, revision: i64 },
+    Again(Option<Present>),
+}
+
+impl Present {
+    fn live(value: &[u8], revision: i64) -> Result<Self, StatusError> {
+        let mut object = Object::parse(value).map_err(StatusError::internal)?;
+        let stored = encoding::encode(&object);
+        object.set_resource_version(&revision.to_string());
+        Ok(Self { object, stored, revision, live: true })
+    }
+}
+
+fn is_service(kind: &Kind) -> bool {
+    kind.group.is_empty() && kind.kind == "Service"
+}
+
+fn done(kind: &'static Kind, stored: &Bytes, revision: i64, deleted: bool) -> Written {
+    let json = encoding::stamp(stored, revision).unwrap_or_else(|| stored.clone());
+    Written { json: convert::json_from_stored(kind, &json), deleted, warnings: Vec::new() }
+}
+
+/// Runs a new object through the rules of metadata and of its kind.
+fn prepare_new(kind: &Kind, strategy: &dyn ErasedStrategy, object: Object) -> Result<Object, StatusError> {
+    let errors = meta::validate_create(kind, strategy, &object);
+    strategy.for_create(object, errors)
+}
+
+/// Runs a changed object through the rules of metadata and of its kind. What the path may not change stays as it
+/// is: the status on the main path, everything but the status on the status path.
+fn prepare_changed(
+    kind: &Kind,
+    strategy: &dyn ErasedStrategy,
+    mut new: Object,
+    old: &Object,
+    subresource: Option<Subresource>,
+) -> Result<Object, StatusError> {
+    meta::prepare_for_update(kind, &mut new, old)?;
+    let errors = meta::validate_update(kind, &new, old);
+    let keep = |object: &mut Object, field: &str, from: &Object| match from.as_map().get(field) {
+        Some(value) => {
+            object.as_map_mut().insert(field.into(), value.clone());
+        }
+        None => {
+            object.as_map_mut().remove(field);
+        }
+    };
+    let mut new = match subresource {
+        Some(Subresource::Status) => {
+            let mut merged = old.clone();
+            keep(&mut merged, "status", &new);
+            strategy.for_update(merged, old, UpdatePath::Status, errors)?
+        }
+        Some(Subresource::Finalize) => {
+            let mut merged = old.clone();
+            let finalizers =
+                new.pointer("/spec/finalizers").cloned().unwrap_or_else(|| Value::Array(Vec::new()));
+            let spec = merged.as_map_mut().entry("spec").or_insert_with(|| serde_json::json!({}));
+            if let Some(spec) = spec.as_object_mut() {
+                spec.insert("finalizers".into(), finalizers);
+            }
+            // The path of the status leaves the spec to us, whatever the strategy of the kind keeps of it.
+            let checked = strategy.for_update(merged.clone(), old, UpdatePath::Status, errors)?;
+            keep(&mut merged, "status", &checked);
+            merged
+        }
+        _ => {
+            if kind.has(Subresource::Status) {
+                keep(&mut new, "status", old);
+            }
+            strategy.for_update(new, old, UpdatePath::Main, errors)?
+        }
+    };
+    new.set_resource_version(old.resource_version());
+    meta::count_generation(kind, &mut new, old);
+    Ok(new)
+}

@@ -1,0 +1,233 @@
+//! The REST front: from HTTP to the registry and back.
+
+pub mod body;
+pub mod negotiate;
+pub mod path;
+pub mod query;
+pub mod render;
+pub mod respond;
+pub mod streams;
+mod verbs;
+mod watch;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::Subresource;
+use api::status::StatusError;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use futures::FutureExt;
+use http::{Method, Request, StatusCode};
+use tokio::time::Instant;
+
+use crate::auth;
+use crate::registry::errors::retry_after;
+use crate::server::{App, Peer};
+use path::ResourcePath;
+use query::Parameters;
+
+/// How long a request may take, watches and streams excepted.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The router of the front.
+pub fn router(app: Arc<App>) -> Router {
+    Router::new().fallback(answer).with_state(app)
+}
+
+/// What a request turned out to be, for metrics.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    verb: &'static str,
+    kind: Option<&'static api::Kind>,
+}
+
+async fn answer(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
+    let began = Instant::now();
+    let mut seen = Seen { verb: "other", kind: None };
+    let outcome = AssertUnwindSafe(dispatch(&app, request, &mut seen)).catch_unwind().await;
+    let response = match outcome {
+        Ok(Ok(response)) => response,
+        Ok(Err(error)) => {
+            if error.code() >= 500 {
+                tracing::warn!(verb = seen.verb, kind = seen.kind.map(|k| k.kind), %error, "request failed");
+            }
+            respond::refusal(&error)
+        }
+        Err(_) => {
+            tracing::error!(
+                verb = seen.verb,
+                kind = seen.kind.map(|k| k.kind),
+                "a request made the server panic"
+            );
+            respond::refusal(&StatusError::internal("the server panicked while it handled the request"))
+        }
+    };
+    app.requests.answered(seen.verb, seen.kind, response.status().as_u16(), began.elapsed());
+    response
+}
+
+async fn dispatch(app: &Arc<App>, request: Request<Body>, seen: &mut Seen) -> Result<Response, StatusError> {
+    let Some(peer) = request.extensions().get::<Peer>().cloned() else {
+        return Err(StatusError::unauthorized());
+    };
+    let method = request.method().clone();
+    let Some(path) = path::parse(request.uri().path()) else {
+        return other_path(app, &peer, request).await;
+    };
+    seen.kind = Some(path.kind);
+    let parameters = Parameters::parse(request.uri())?;
+    let verb = verb(&method, &path, &parameters);
+    seen.verb = verb.unwrap_or("other");
+    authorize(app, &peer, &path, &parameters, verb.unwrap_or(lower(&method)))?;
+    let Some(verb) = verb else { return Err(StatusError::method_not_allowed()) };
+    match path.subresource {
+        Some(Subresource::Log | Subresource::Exec | Subresource::Attach | Subresource::PortForward) => {
+            return streams::serve(app, &peer, &path, request).await;
+        }
+        _ if verb == "watch" => return watch::serve(app, &path, &parameters, request.headers()).await,
+        _ => {}
+    }
+    let slots = if matches!(verb, "get" | "list") { &app.reads } else { &app.writes };
+    let Ok(_slot) = slots.try_acquire() else {
+        let error = StatusError::new(
+            429,
+            "TooManyRequests",
+            "The server has received too many requests and has asked us to try again later",
+        );
+        return Err(retry_after(error));
+    };
+    let call = verbs::Call { app, peer: &peer, path: &path, parameters: &parameters };
+    match tokio::time::timeout(REQUEST_TIMEOUT, call.run(verb, request)).await {
+        Ok(result) => result,
+        Err(_) => Err(StatusError::timeout("Timeout: request did not complete within the allotted timeout")),
+    }
+}
+
+/// Upstream's verb for a method on a path; nothing when the method is not allowed there.
+fn verb(method: &Method, path: &ResourcePath, parameters: &Parameters) -> Option<&'static str> {
+    use Subresource as Sub;
+    let collection = path.name.is_empty();
+    let watch = path.watch || parameters.flag("watch");
+    // A write to a collection names its namespace.
+    let placed = !path.kind.namespaced || !path.namespace.is_empty();
+    match (method.as_str(), path.subresource) {
+        ("GET", None) if watch => Some("watch"),
+        ("GET", None) if collection => Some("list"),
+        ("GET", None | Some(Sub::Status | Sub::Scale | Sub::Log)) => Some("get"),
+        ("POST", None) if collection && placed && !path.watch => Some("create"),
+        ("POST", Some(Sub::Binding | Sub::Eviction)) => Some("create"),
+        ("GET", Some(Sub::Exec | Sub::Attach | Sub::PortForward)) => Some("get"),
+        ("POST", Some(Sub::Exec | Sub::Attach | Sub::PortForward)) => Some("create"),
+        ("PUT", None | Some(Sub::Status | Sub::Scale | Sub::Finalize)) if !collection => Some("update"),
+        ("PATCH", None | Some(Sub::Status | Sub::Scale)) if !collection => Some("patch"),
+        ("DELETE", None) if !collection => Some("delete"),
+        ("DELETE", None) if placed => Some("deletecollection"),
+        _ => None,
+    }
+}
+
+fn lower(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "get",
+        "HEAD" => "head",
+        "POST" => "post",
+        "PUT" => "put",
+        "PATCH" => "patch",
+        "DELETE" => "delete",
+        "OPTIONS" => "options",
+        _ => "other",
+    }
+}
+
+fn authorize(
+    app: &App,
+    peer: &Peer,
+    path: &ResourcePath,
+    parameters: &Parameters,
+    verb: &'static str,
+) -> Result<(), StatusError> {
+    // Namespaces are their own scope, as upstream's request info has it.
+    let namespace = if path.kind.kind == "Namespace" { &path.name } else { &path.namespace };
+    let resource = auth::Resource {
+        kind: path.kind,
+        namespace,
+        name: &path.name,
+        subresource: path.subresource,
+        field_selector: parameters.get("fieldSelector"),
+    };
+    app.authorizer.authorize(&peer.user, &auth::Request::Resource(verb, resource))
+}
+
+/// Health, version, metrics and discovery.
+async fn other_path(app: &Arc<App>, peer: &Peer, request: Request<Body>) -> Result<Response, StatusError> {
+    let path = request.uri().path().to_owned();
+    app.authorizer.authorize(&peer.user, &auth::Request::Path(lower(request.method()), &path))?;
+    if let Some(response) = crate::discovery::serve(&request) {
+        return Ok(response);
+    }
+    if let Some(response) = crate::openapi::serve(&request) {
+        return Ok(response);
+    }
+    if request.method() != Method::GET {
+        let known = ["/version", "/healthz", "/livez", "/readyz", "/metrics"];
+        let known = known.contains(&path.trim_end_matches('/'));
+        return Err(if known { StatusError::method_not_allowed() } else { StatusError::no_such_path() });
+    }
+    let parameters = Parameters::parse(request.uri())?;
+    let verbose = parameters.flag("verbose");
+    let text = |code: StatusCode, text: String| {
+        let mut response = Response::new(Body::from(text));
+        *response.status_mut() = code;
+        let kind = http::HeaderValue::from_static("text/plain; charset=utf-8");
+        response.headers_mut().insert(http::header::CONTENT_TYPE, kind);
+        response
+    };
+    match path.trim_end_matches('/') {
+        "/version" => Ok(respond::value(StatusCode::OK, &version(), true)),
+        "/healthz" | "/livez" if verbose => {
+            let name = path.trim_matches('/');
+            Ok(text(StatusCode::OK, format!("[+]ping ok\n{name} check passed\n")))
+        }
+        "/healthz" | "/livez" | "/healthz/ping" | "/livez/ping" | "/readyz/ping" => {
+            Ok(text(StatusCode::OK, "ok".into()))
+        }
+        "/readyz" => {
+            let (code, report) = app.health.report("readyz", verbose);
+            Ok(text(code, report))
+        }
+        "/metrics" => {
+            let mut response = text(StatusCode::OK, app.metrics.encode());
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
+            Ok(response)
+        }
+        _ => Err(StatusError::no_such_path()),
+    }
+}
+
+/// The answer of `/version`: the Kubernetes version whose API is served.
+pub fn version() -> serde_json::Value {
+    serde_json::json!({
+        "major": "1",
+        "minor": "35",
+        "gitVersion": concat!("v1.35.0+coxswain.", env!("CARGO_PKG_VERSION")),
+        "gitCommit": "",
+        "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "",
+        "compiler": "rustc",
+        "platform": format!("{}/{}", std::env::consts::OS, architecture()),
+    })
+}
+
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}

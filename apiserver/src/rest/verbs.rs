@@ -1,0 +1,263 @@
+//! The verbs of the API, but watch.
+
+use std::sync::Arc;
+
+use api::Subresource;
+use api::status::StatusError;
+use axum::body::Body;
+use axum::response::Response;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Request, StatusCode};
+use serde_json::Value;
+
+use super::negotiate;
+use super::path::ResourcePath;
+use super::query::Parameters;
+use super::render::{Include, ListMeta, View};
+use super::{body, respond};
+use crate::registry::store::{Patch, PatchType, Target, Written};
+use crate::registry::{delete, pods};
+use crate::server::{App, Peer};
+use crate::storage::Entry;
+
+/// Lists are sent in pieces of about this many bytes.
+const PIECE: usize = 64 << 10;
+
+/// One request, authorized.
+pub(super) struct Call<'a> {
+    pub app: &'a Arc<App>,
+    pub peer: &'a Peer,
+    pub path: &'a ResourcePath,
+    pub parameters: &'a Parameters,
+}
+
+/// How this request wants to see objects.
+pub(super) fn view(
+    app: &App,
+    path: &ResourcePath,
+    parameters: &Parameters,
+    headers: &HeaderMap,
+) -> Result<View, StatusError> {
+    Ok(View {
+        kind: path.kind,
+        form: negotiate::form(headers)?,
+        include: Include::parse(parameters.get("includeObject"))?,
+        now: app.clock.now(),
+    })
+}
+
+impl Call<'_> {
+    pub(super) async fn run(&self, verb: &str, request: Request<Body>) -> Result<Response, StatusError> {
+        let (parts, body) = request.into_parts();
+        let view = view(self.app, self.path, self.parameters, &parts.headers)?;
+        if matches!(verb, "get" | "list") {
+            return if verb == "get" { self.get(&view).await } else { self.list(&view).await };
+        }
+        let bytes = body::read(&parts.headers, body).await?;
+        let media = body::media_type(&parts.headers);
+        match (verb, self.path.subresource) {
+            ("create", None) => self.create(&view, body::document(&media, &bytes)?).await,
+            ("create", Some(Subresource::Binding)) => self.bind(body::document(&media, &bytes)?).await,
+            ("create", Some(Subresource::Eviction)) => self.evict(body::document(&media, &bytes)?).await,
+            ("update", _) => self.update(&view, body::document(&media, &bytes)?).await,
+            ("patch", _) => self.patch(&view, &media, &bytes).await,
+            ("delete", _) => self.delete(options_document(&media, &bytes)?).await,
+            ("deletecollection", _) => self.delete_collection(&view, options_document(&media, &bytes)?).await,
+            _ => Err(StatusError::method_not_allowed()),
+        }
+    }
+
+    fn target(&self) -> Target<'_> {
+        Target { kind: self.path.kind, namespace: &self.path.namespace, name: &self.path.name }
+    }
+
+    fn pretty(&self) -> bool {
+        self.parameters.flag("pretty")
+    }
+
+    fn bytes(&self, code: StatusCode, json: Bytes) -> Response {
+        if self.pretty()
+            && let Ok(value) = serde_json::from_slice::<Value>(&json)
+        {
+            return respond::value(code, &value, true);
+        }
+        respond::json(code, json)
+    }
+
+    /// A Scale is shown as it is; anything else in the form that was asked for.
+    fn shown(&self, view: &View, json: &Bytes) -> Bytes {
+        if self.path.subresource == Some(Subresource::Scale) { json.clone() } else { view.object(json) }
+    }
+
+    async fn get(&self, view: &View) -> Result<Response, StatusError> {
+        let version = self.parameters.get("resourceVersion");
+        let json = if self.path.subresource == Some(Subresource::Scale) {
+            self.app.registry.get_scale(self.target(), version).await?
+        } else {
+            let target = self.target();
+            let entry = self.app.registry.get(target.kind, target.namespace, target.name, version).await?;
+            view.object(&entry.json)
+        };
+        Ok(self.bytes(StatusCode::OK, json))
+    }
+
+    async fn list(&self, view: &View) -> Result<Response, StatusError> {
+        let query = self.parameters.list()?;
+        let list = self.app.registry.list(self.path.kind, &self.path.namespace, &query).await?;
+        let meta = ListMeta {
+            revision: list.revision,
+            continue_token: list.continue_token,
+            remaining: list.remaining,
+        };
+        let Some((head, tail)) = view.list_envelope(&meta) else {
+            let table = view.list_table(&meta, list.entries.iter().map(|e| &e.json));
+            return Ok(self.bytes(StatusCode::OK, table));
+        };
+        let pieces = pieces(*view, head, list.entries, tail);
+        if self.pretty() {
+            let whole: Vec<u8> = pieces.flatten().collect();
+            return Ok(self.bytes(StatusCode::OK, whole.into()));
+        }
+        let stream = futures::stream::iter(pieces.map(Ok::<_, std::convert::Infallible>));
+        Ok(respond::json(StatusCode::OK, Body::from_stream(stream)))
+    }
+
+    async fn create(&self, view: &View, document: Value) -> Result<Response, StatusError> {
+        let (kind, namespace) = (self.path.kind, self.path.namespace.as_str());
+        let options = self.parameters.write()?;
+        let written = self.app.registry.create(&self.peer.user, kind, namespace, document, &options).await?;
+        Ok(self.written(view, StatusCode::CREATED, &written))
+    }
+
+    async fn update(&self, view: &View, document: Value) -> Result<Response, StatusError> {
+        let options = self.parameters.write()?;
+        let sub = self.path.subresource;
+        let written =
+            self.app.registry.update(&self.peer.user, self.target(), sub, document, &options).await?;
+        Ok(self.written(view, StatusCode::OK, &written))
+    }
+
+    async fn patch(&self, view: &View, media: &str, bytes: &[u8]) -> Result<Response, StatusError> {
+        let type_ = match media {
+            "application/json-patch+json" => PatchType::Json,
+            "application/merge-patch+json" => PatchType::Merge,
+            "application/strategic-merge-patch+json" => PatchType::Strategic,
+            "application/apply-patch+yaml" | "application/apply-patch+cbor" => {
+                return Err(StatusError::unsupported_media_type(
+                    "server-side apply is not served yet - accepted media types include: application/json-patch+json, \
+                     application/merge-patch+json, application/strategic-merge-patch+json",
+                ));
+            }
+            _ => {
+                return Err(StatusError::unsupported_media_type(
+                    "the body of the request was in an unknown format - accepted media types include: \
+                     application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json",
+                ));
+            }
+        };
+        let patch = Patch { type_, document: body::json(bytes)? };
+        let options = self.parameters.write()?;
+        let sub = self.path.subresource;
+        let written = self.app.registry.patch(&self.peer.user, self.target(), sub, &patch, &options).await?;
+        Ok(self.written(view, StatusCode::OK, &written))
+    }
+
+    fn written(&self, view: &View, code: StatusCode, written: &Written) -> Response {
+        // What the registry returns is in the requested kind already, which a view of another kind may not convert
+        // again; conversion recognises that by its fields.
+        let mut response = self.bytes(code, self.shown(view, &written.json));
+        respond::warn(&mut response, &written.warnings);
+        response
+    }
+
+    async fn bind(&self, document: Value) -> Result<Response, StatusError> {
+        let binding = pods::parse_binding(self.path.kind, &self.path.name, document)?;
+        let dry_run = self.parameters.dry_run()?;
+        self.app.registry.bind(&self.peer.user, self.target(), &binding, dry_run).await?;
+        Ok(self.success(StatusCode::CREATED))
+    }
+
+    async fn evict(&self, document: Value) -> Result<Response, StatusError> {
+        let mut options = pods::parse_eviction(&self.path.name, document)?;
+        self.parameters.fill_delete_options(&mut options)?;
+        let sub = self.path.subresource;
+        self.app.registry.delete(&self.peer.user, self.target(), sub, &options).await?;
+        Ok(self.success(StatusCode::CREATED))
+    }
+
+    fn success(&self, code: StatusCode) -> Response {
+        respond::value(code, &respond::success(self.path.kind, &self.path.name, ""), self.pretty())
+    }
+
+    async fn delete(&self, document: Option<Value>) -> Result<Response, StatusError> {
+        let mut options = delete::parse_options(document)?;
+        self.parameters.fill_delete_options(&mut options)?;
+        let written = self.app.registry.delete(&self.peer.user, self.target(), None, &options).await?;
+        if written.deleted {
+            let status = respond::deleted(self.path.kind, &written.json);
+            return Ok(respond::value(StatusCode::OK, &status, self.pretty()));
+        }
+        Ok(self.bytes(StatusCode::OK, written.json))
+    }
+
+    async fn delete_collection(&self, view: &View, document: Option<Value>) -> Result<Response, StatusError> {
+        let mut options = delete::parse_options(document)?;
+        self.parameters.fill_delete_options(&mut options)?;
+        let query = self.parameters.list()?;
+        let (kind, namespace) = (self.path.kind, self.path.namespace.as_str());
+        let registry = &self.app.registry;
+        let (items, revision) =
+            registry.delete_collection(&self.peer.user, kind, namespace, &query, &options).await?;
+        let meta = ListMeta { revision, ..ListMeta::default() };
+        let Some((head, tail)) = view.list_envelope(&meta) else {
+            return Ok(self.bytes(StatusCode::OK, view.list_table(&meta, items.iter())));
+        };
+        let mut whole = head.into_bytes();
+        for (i, item) in items.iter().enumerate() {
+            if i > 0 {
+                whole.push(b',');
+            }
+            whole.extend_from_slice(&view.object(item));
+        }
+        whole.extend_from_slice(tail.as_bytes());
+        Ok(self.bytes(StatusCode::OK, whole.into()))
+    }
+}
+
+/// The options of a deletion; an empty body has none.
+fn options_document(media: &str, bytes: &[u8]) -> Result<Option<Value>, StatusError> {
+    if bytes.iter().all(u8::is_ascii_whitespace) { Ok(None) } else { body::document(media, bytes).map(Some) }
+}
+
+/// A list, piece by piece as the client takes it; no more than one piece is copied at a time.
+fn pieces(
+    view: View,
+    head: String,
+    entries: Vec<Arc<Entry>>,
+    tail: &'static str,
+) -> impl Iterator<Item = Bytes> + Send + 'static {
+    let mut entries = entries.into_iter().enumerate();
+    let mut head = Some(head);
+    let mut over = false;
+    std::iter::from_fn(move || {
+        if over {
+            return None;
+        }
+        let mut piece = BytesMut::with_capacity(PIECE);
+        if let Some(head) = head.take() {
+            piece.extend_from_slice(head.as_bytes());
+        }
+        while piece.len() < PIECE {
+            let Some((i, entry)) = entries.next() else {
+                piece.extend_from_slice(tail.as_bytes());
+                over = true;
+                break;
+            };
+            if i > 0 {
+                piece.extend_from_slice(b",");
+            }
+            piece.extend_from_slice(&view.object(&entry.json));
+        }
+        Some(piece.freeze())
+    })
+}

@@ -1,0 +1,15 @@
+//! The API server against a real etcd: every test has its own of both, on loopback ports of their own.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+mod auth;
+mod bad_input;
+mod crud;
+mod delete;
+mod fuzz;
+mod lists;
+mod restart;
+mod samples;
+mod support;
+mod watches;
+mod writes;

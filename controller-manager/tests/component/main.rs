@@ -1,0 +1,8 @@
+//! The controllers against a real API server on a real etcd, with nodes whose kubelets are played.
+
+mod collection;
+mod endpoints;
+mod leadership;
+mod nodes;
+mod support;
+mod workloads;

@@ -1,0 +1,22 @@
+//! Assigns pods to nodes.
+//!
+//! `core` is one state machine over `queue`, `snapshot` and `schedule`; `run` feeds it from the API
+//! and `bind` carries out what it decides.
+
+pub mod bind;
+pub mod core;
+pub mod explain;
+#[cfg(test)]
+mod fixtures;
+pub mod framework;
+pub mod plugins;
+pub mod pod;
+pub mod queue;
+pub mod resources;
+pub mod run;
+pub mod schedule;
+pub mod serve;
+pub mod snapshot;
+pub mod telemetry;
+
+pub use run::{Config, Error, run};

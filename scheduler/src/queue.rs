@@ -1,0 +1,240 @@
+//! The pods that wait for a node. Pure: time is handed in.
+//!
+//! A pod is active (next to be decided), in backoff (decided in vain a moment ago), unschedulable
+//! (until an event may have changed that) or gated (until somebody removes its gates).
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::framework::Event;
+use crate::plugins::FILTERS;
+use crate::pod::PodInfo;
+use crate::schedule::FilterSet;
+
+const BACKOFF_FIRST: Duration = Duration::from_secs(1);
+const BACKOFF_LAST: Duration = Duration::from_secs(10);
+/// After this time a pod is tried again even if no event was seen.
+const FLUSH: Duration = Duration::from_secs(300);
+
+/// The higher priority first, then who has waited longer.
+type Turn = (Reverse<i32>, u64);
+
+#[derive(Clone, Debug)]
+enum Place {
+    Active(Turn),
+    Backoff(Instant),
+    Unschedulable { since: Instant },
+    Gated,
+}
+
+/// A pod in the queue.
+#[derive(Clone, Debug)]
+pub struct Queued {
+    /// The pod.
+    pub pod: Arc<PodInfo>,
+    /// How often it was decided in vain.
+    pub attempts: u32,
+    /// When it came.
+    pub since: Instant,
+    /// Its place in the order of arrival.
+    arrival: u64,
+    backoff_until: Instant,
+    refused_by: FilterSet,
+}
+
+/// How many pods wait, and for what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Depth {
+    /// To be decided.
+    pub active: usize,
+    /// For their backoff to pass.
+    pub backoff: usize,
+    /// For an event.
+    pub unschedulable: usize,
+    /// For their gates to be removed.
+    pub gated: usize,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Queue {
+    pods: HashMap<Arc<str>, (Queued, Place)>,
+    active: BTreeMap<Turn, Arc<str>>,
+    backoff: BTreeSet<(Instant, u64, Arc<str>)>,
+    /// The longest waiting first.
+    unschedulable: BTreeSet<(Instant, u64, Arc<str>)>,
+    gated: usize,
+    arrivals: u64,
+}
+
+impl Queue {
+    /// A pod came, or changed. One that is new, or changed in what it asks for, is decided next.
+    pub fn set(&mut self, pod: Arc<PodInfo>, gated: bool, now: Instant) {
+        let uid = pod.uid.clone();
+        match self.pods.get(&uid).map(|(queued, place)| (queued.clone(), place.clone())) {
+            None => {
+                self.arrivals += 1;
+                let queued = Queued {
+                    pod,
+                    attempts: 0,
+                    since: now,
+                    arrival: self.arrivals,
+                    backoff_until: now,
+                    refused_by: FilterSet::default(),
+                };
+                if gated { self.put(queued, Place::Gated) } else { self.activate(queued) }
+            }
+            Some((mut queued, place)) => {
+                let asks_anew = matters(&queued.pod, &pod) || matches!(place, Place::Gated) != gated;
+                queued.pod = pod;
+                self.remove(&uid);
+                match place {
+                    _ if gated => self.put(queued, Place::Gated),
+                    Place::Unschedulable { .. } | Place::Gated if asks_anew => self.requeue(queued, now),
+                    Place::Active(_) => self.activate(queued),
+                    place => self.put(queued, place),
+                }
+            }
+        }
+    }
+
+    /// A pod needs no node any more.
+    pub fn remove(&mut self, uid: &str) -> Option<Queued> {
+        let (queued, place) = self.pods.remove(uid)?;
+        match place {
+            Place::Active(turn) => {
+                self.active.remove(&turn);
+            }
+            Place::Backoff(until) => {
+                self.backoff.remove(&(until, queued.arrival, queued.pod.uid.clone()));
+            }
+            Place::Unschedulable { since } => {
+                self.unschedulable.remove(&(since, queued.arrival, queued.pod.uid.clone()));
+            }
+            Place::Gated => self.gated -= 1,
+        }
+        Some(queued)
+    }
+
+    /// Takes the pod whose turn it is.
+    pub fn pop(&mut self, now: Instant) -> Option<Queued> {
+        self.pass_time(now);
+        let uid = self.active.first_key_value()?.1.clone();
+        self.remove(&uid)
+    }
+
+    /// A pod was decided in vain, for the reasons of these filters.
+    pub fn unschedulable(&mut self, mut queued: Queued, refused_by: FilterSet, now: Instant) {
+        queued.attempts += 1;
+        queued.refused_by = refused_by;
+        queued.backoff_until = now + backoff(queued.attempts);
+        self.put(queued, Place::Unschedulable { since: now });
+    }
+
+    /// A decision could not be carried out: again, after the backoff.
+    pub fn retry(&mut self, mut queued: Queued, now: Instant) {
+        queued.attempts += 1;
+        queued.backoff_until = now + backoff(queued.attempts);
+        self.requeue(queued, now);
+    }
+
+    /// Something happened: pods for which it may matter are tried again, the others are left alone.
+    pub fn event(&mut self, event: &Event<'_>, now: Instant) {
+        let concerned = |uid: &&Arc<str>| {
+            let (queued, _) = &self.pods[*uid];
+            queued.refused_by.iter().any(|filter| FILTERS[filter].hint(&queued.pod, event))
+        };
+        let waiting = self.unschedulable.iter().map(|(_, _, uid)| uid);
+        let concerned: Vec<Arc<str>> = waiting.filter(concerned).cloned().collect();
+        for uid in concerned {
+            if let Some(queued) = self.remove(&uid) {
+                self.requeue(queued, now);
+            }
+        }
+    }
+
+    /// When time alone will make a pod active.
+    pub fn deadline(&self) -> Option<Instant> {
+        let backoff = self.backoff.first().map(|(until, ..)| *until);
+        let flush = self.unschedulable.first().map(|(since, ..)| *since + FLUSH);
+        backoff.into_iter().chain(flush).min()
+    }
+
+    /// Whether a pod could be taken now.
+    pub fn has_active(&self) -> bool {
+        !self.active.is_empty()
+    }
+
+    /// How many wait, and for what.
+    pub fn depth(&self) -> Depth {
+        Depth {
+            active: self.active.len(),
+            backoff: self.backoff.len(),
+            unschedulable: self.unschedulable.len(),
+            gated: self.gated,
+        }
+    }
+
+    /// Moves the pods whose backoff has passed, and those that no event came for.
+    fn pass_time(&mut self, now: Instant) {
+        while let Some((until, _, uid)) = self.backoff.first().cloned()
+            && until <= now
+        {
+            if let Some(queued) = self.remove(&uid) {
+                self.activate(queued);
+            }
+        }
+        while let Some((since, _, uid)) = self.unschedulable.first().cloned()
+            && since + FLUSH <= now
+        {
+            if let Some(queued) = self.remove(&uid) {
+                self.requeue(queued, now);
+            }
+        }
+    }
+
+    fn requeue(&mut self, queued: Queued, now: Instant) {
+        let until = queued.backoff_until;
+        if until <= now { self.activate(queued) } else { self.put(queued, Place::Backoff(until)) }
+    }
+
+    fn activate(&mut self, queued: Queued) {
+        let turn = (Reverse(queued.pod.priority), queued.arrival);
+        self.put(queued, Place::Active(turn));
+    }
+
+    fn put(&mut self, queued: Queued, place: Place) {
+        let uid = queued.pod.uid.clone();
+        match &place {
+            Place::Active(turn) => {
+                self.active.insert(*turn, uid.clone());
+            }
+            Place::Backoff(until) => {
+                self.backoff.insert((*until, queued.arrival, uid.clone()));
+            }
+            Place::Unschedulable { since } => {
+                self.unschedulable.insert((*since, queued.arrival, uid.clone()));
+            }
+            Place::Gated => self.gated += 1,
+        }
+        self.pods.insert(uid, (queued, place));
+    }
+}
+
+/// 1 s after the first attempt, doubling, at most 10 s.
+fn backoff(attempts: u32) -> Duration {
+    let doubled = BACKOFF_FIRST.saturating_mul(1 << attempts.saturating_sub(1).min(8));
+    doubled.min(BACKOFF_LAST)
+}
+
+/// Whether a change of a waiting pod can change the decision. Its status does not.
+fn matters(old: &PodInfo, new: &PodInfo) -> bool {
+    old.pod.spec != new.pod.spec || old.pod.metadata.labels != new.pod.metadata.labels
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,4 @@
+//! What goes wrong, on whole clusters.
+
+mod kill;
+mod node;

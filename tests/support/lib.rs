@@ -1,0 +1,17 @@
+//! Clusters for tests: each in network namespaces of its own without a route out, gone when dropped.
+//!
+//! The binaries under test are those that cargo built beside the test itself.
+
+#![deny(missing_docs)]
+
+mod cluster;
+mod http;
+mod kubectl;
+mod netns;
+mod wait;
+
+pub use cluster::{Cluster, bin, bin_dir, is_ready, repository};
+pub use http::{Answer, Load, Tally, get, get_through};
+pub use kubectl::{Kubectl, Outcome};
+pub use netns::Netns;
+pub use wait::{until, until_some};
