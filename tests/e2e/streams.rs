@@ -37,6 +37,9 @@ pub fn load(cluster: &Cluster, name: &str, image: Image) {
     cluster.coxswain_ok(&["image", "load", &path.display().to_string()]);
 }
 
+/// What the container writes to its standard output.
+const LINES: &str = "line 0\nline 1\nline 2\nline 3\nline 4\n";
+
 #[test]
 fn logs_and_exec_reach_the_container() {
     let cluster = Cluster::up("streams", 1);
@@ -55,8 +58,13 @@ fn logs_and_exec_reach_the_container() {
 }
 
 fn check(cluster: &Cluster, kubectl: &Kubectl) {
-    until("the container has written", PATIENCE, || kubectl.run(&["logs", "talker"]).stdout.contains("oops"));
-    assert_eq!(kubectl.ok(&["logs", "talker", "--tail=2"]), "line 4\noops\n");
+    // The runtime reads both outputs of a container, in no order between them.
+    let all = || kubectl.run(&["logs", "talker"]).stdout;
+    until("the container has written", PATIENCE, || all().lines().count() == 6);
+    let written = all();
+    assert!(written.contains("oops\n") && written.replace("oops\n", "") == LINES, "{written}");
+    let last_two = written.split_inclusive('\n').skip(4).collect::<String>();
+    assert_eq!(kubectl.ok(&["logs", "talker", "--tail=2"]), last_two);
     assert!(kubectl.ok(&["logs", "talker", "--timestamps"]).starts_with("20"));
     assert_ne!(kubectl.run(&["logs", "nobody"]).code, 0);
     assert_ne!(kubectl.run(&["logs", "talker", "-c", "nobody"]).code, 0);
@@ -97,7 +105,8 @@ fn follow(cluster: &Cluster) {
     let mut child = command.stdout(std::process::Stdio::piped()).spawn().expect("kubectl starts");
     let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
     // It follows once it has printed what was there.
-    assert!(lines.any(|line| line.is_ok_and(|line| line == "oops")), "the log is printed");
+    let printed: Vec<_> = lines.by_ref().take(6).collect::<Result<_, _>>().expect("the log is text");
+    assert!(printed.contains(&"oops".to_owned()), "the log is printed: {printed:?}");
     cluster.kubectl.ok(&["delete", "pod", "talker"]);
     assert_eq!(lines.filter_map(Result::ok).count(), 0, "nothing was written later, and following ends");
     assert!(child.wait().expect("following ends with the container").success());

@@ -178,6 +178,11 @@ fn merge_list(
     let merged = match rule {
         ListRule::Atomic => return patch.iter().filter_map(|v| without_directives(v).transpose()).collect(),
         ListRule::Set => {
+            if let Some(item) = patch.iter().find(|item| item.is_object() || item.is_array()) {
+                return Err(malformed(format!(
+                    "elements of a list that merges as a set must be scalars, got {item}"
+                )));
+            }
             let mut seen = HashSet::new();
             original.iter().chain(patch).filter(|v| seen.insert(v.to_string())).cloned().collect()
         }

@@ -4,10 +4,11 @@ mod census;
 mod certs;
 mod hollow;
 
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use api::Typed;
@@ -61,8 +62,17 @@ pub struct Cluster {
     pub dir: TempDir,
 }
 
+/// A port of loopback that nobody has bound. It lies below the range from which the kernel takes ports for
+/// outgoing connections, so none of those takes it before a server does; other test processes begin elsewhere.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port is free").port()
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let next = std::process::id().wrapping_mul(16).wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
+        let port = 10_000 + (next % 20_000) as u16;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// The binary beside this test's own; built when it is not there.

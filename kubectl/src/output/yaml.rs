@@ -122,7 +122,7 @@ impl Emitter {
         let analysis = Analysis::of(text);
         let wanted = if text.contains('\n') {
             Style::Literal
-        } else if reads_as_string(text) {
+        } else if reads_as_string(text) && !(key && text == MERGE) {
             Style::Plain
         } else {
             Style::Double
@@ -349,6 +349,9 @@ fn escape(c: char) -> String {
 
 /// Whether a YAML 1.1 reader takes the plain text for a string, and not for a number, a boolean,
 /// null or a time.
+/// As a key, and only there, this text has a meaning in YAML 1.1: the mapping that follows is merged.
+const MERGE: &str = "<<";
+
 fn reads_as_string(text: &str) -> bool {
     const WORDS: &[&str] = &[
         "", "~", "null", "Null", "NULL", "true", "True", "TRUE", "false", "False", "FALSE", "y", "Y", "yes",

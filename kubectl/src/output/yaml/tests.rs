@@ -73,6 +73,11 @@ fn lists_stand_level_with_their_key() {
     assert_eq!(document(&value), want);
 }
 
+#[test]
+fn a_key_that_would_merge_is_quoted() {
+    assert_eq!(document(&json!({ "<<": "<<" })), "\"<<\": <<\n");
+}
+
 proptest! {
     #[test]
     fn what_is_printed_reads_back(key in "[ -~\u{e9}\n\t]{1,40}", text in "[ -~\u{e9}\n\t\u{1F600}]{0,200}") {
