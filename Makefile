@@ -4,7 +4,7 @@ CARGO ?= cargo
 # Empty when we are root already.
 SUDO := $(shell [ "$$(id -u)" -eq 0 ] || echo sudo)
 # What `coxswain` should know of whoever calls sudo.
-KEPT := KUBECONFIG,COXSWAIN_NAME,COXSWAIN_STATE_DIR
+KEPT := KUBECONFIG,COXSWAIN_NAME,COXSWAIN_STATE_DIR,UPSTREAM_BIN,COXSWAIN_BENCH_LOGS
 AS_ROOT := $(if $(SUDO),$(SUDO) --preserve-env=$(KEPT))
 # The toolchain is that of whoever calls sudo.
 CARGO_AS_ROOT := $(if $(SUDO),$(SUDO) --preserve-env env "PATH=$$PATH" "HOME=$$HOME") $(CARGO)
@@ -61,9 +61,9 @@ lint: ## check formatting, clippy and the rules of the tree
 fmt: ## format the code
 	$(CARGO) fmt --all
 
-bench: deps-test ## measure start-up, idle cost, and the time from apply to Ready (needs root)
+bench: deps-test ## measure every budget (needs root; ROWS="create get" for some, UPSTREAM_BIN=DIR to compare)
 	$(CARGO) build --release --workspace --bins
-	$(AS_ROOT) target/release/bench
+	$(AS_ROOT) target/release/bench $(ROWS)
 
 deps: ## install the system packages that building and running need
 	@deploy/scripts/deps.sh build

@@ -1,123 +1,174 @@
-//! The benchmark: start-up, idle cost per process, and the time from apply to Ready.
-//!
-//! Prints a table of figure, result, budget and verdict. `--check` makes a missed budget an error.
+//! The benchmark: every budget of the project as one table, on fresh clusters, beside upstream where it is given.
 
-use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use support::{Cluster, repository};
+use anyhow::{Context, Result};
+use clap::Parser;
 
-/// For how long an idle cluster is watched.
-const IDLE: Duration = Duration::from_secs(30);
-/// Processes that are not ours, and so stand outside the idle budget.
-const FOREIGN: [&str; 2] = ["etcd", "containerd"];
+mod load;
+mod netns;
+mod report;
+mod rest;
+mod upstream;
+mod usage;
+mod work;
+mod world;
 
-struct Row {
-    figure: String,
-    result: String,
-    budget: &'static str,
-    met: Option<bool>,
+use load::Load;
+use report::Row;
+use rest::Protocol;
+use work::Work;
+use world::Flavor;
+
+/// Measures what targets name. Without rows, measures all of them.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "bench")]
+pub struct Options {
+    /// The rows to measure, by name; `grpc-*` is all that begin so.
+    rows: Vec<String>,
+    /// Print the names of the rows.
+    #[arg(long)]
+    list: bool,
+    /// Where our binaries lie; without it beside this program.
+    #[arg(long, value_name = "DIR")]
+    bin_dir: Option<PathBuf>,
+    /// Where upstream's kube-apiserver, kube-controller-manager, kube-scheduler and etcd lie, to be measured in turn.
+    #[arg(long, value_name = "DIR", env = "UPSTREAM_BIN")]
+    upstream: Option<PathBuf>,
+    /// Any missed budget is an error, not only one that is held.
+    #[arg(long)]
+    check: bool,
+    /// Requests in flight.
+    #[arg(long, default_value_t = 32, value_parser = positive)]
+    in_flight: usize,
+    /// Threads of the load generator.
+    #[arg(long, default_value_t = 2, value_parser = positive)]
+    threads: usize,
+    /// The most requests of one row; by default what the row thinks right.
+    #[arg(long, value_parser = positive)]
+    count: Option<usize>,
+    /// The most seconds of one row's load.
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// The bytes in a ConfigMap.
+    #[arg(long, default_value_t = 1024)]
+    size: usize,
+    /// Speak HTTP/2, on a connection for each thread, rather than HTTP/1.1 on one for each request in flight.
+    #[arg(long)]
+    http2: bool,
 }
 
-fn main() -> ExitCode {
-    let check = std::env::args().any(|a| a == "--check");
-    let mut rows = Vec::new();
-
-    let began = Instant::now();
-    let cluster = Cluster::up("bench", 3);
-    rows.push(seconds("coxswain up, to three Ready nodes", began.elapsed(), Some(5.0), "< 5 s"));
-    let began = Instant::now();
-    cluster.coxswain_ok(&["up", "--nodes", "3"]);
-    rows.push(seconds("coxswain up, again", began.elapsed(), None, ""));
-
-    let sample = repository().join("deploy/samples/web.yaml");
-    let began = Instant::now();
-    cluster.kubectl.ok(&["apply", "-f", &sample.display().to_string()]);
-    cluster.kubectl.ok(&["-n", "web", "rollout", "status", "deployment/web", "--timeout=60s"]);
-    rows.push(seconds("apply web.yaml, until three pods are Ready", began.elapsed(), None, ""));
-
-    rows.extend(idle(&cluster));
-    print(&rows);
-    let missed = rows.iter().any(|r| r.met == Some(false));
-    if check && missed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+fn positive(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "it is a number above 0".to_owned())
 }
 
-fn seconds(figure: &str, took: Duration, limit: Option<f64>, budget: &'static str) -> Row {
-    let met = limit.map(|limit| took.as_secs_f64() < limit);
-    Row { figure: figure.into(), result: format!("{:.2} s", took.as_secs_f64()), budget, met }
-}
-
-/// Processor time and memory of every process of ours, with the page being served to nobody.
-fn idle(cluster: &Cluster) -> Vec<Row> {
-    settle();
-    let processes: Vec<(String, i64)> = cluster
-        .processes()
-        .iter()
-        .filter_map(|p| Some((p["name"].as_str()?.to_owned(), p["pid"].as_i64()?)))
-        .collect();
-    let ours = |id: &str| !FOREIGN.iter().any(|foreign| id.ends_with(foreign));
-    let before: BTreeMap<_, _> = processes.iter().map(|(id, pid)| (id.clone(), cpu_ticks(*pid))).collect();
-    watch(IDLE);
-    let mut rows = Vec::new();
-    let mut total = 0.0;
-    for (id, pid) in &processes {
-        // USER_HZ is 100, so ticks per second are percent of a core.
-        let percent = cpu_ticks(*pid).saturating_sub(before[id]) as f64 / IDLE.as_secs_f64();
-        let memory = resident_mib(*pid);
-        if ours(id) {
-            total += percent;
+impl Options {
+    /// The load of a row, of at most so many requests unless the caller says otherwise.
+    pub fn load(&self, count: usize) -> Load {
+        let count = self.count.unwrap_or(count);
+        Load {
+            in_flight: self.in_flight,
+            threads: self.threads,
+            count,
+            time: Duration::from_secs(self.seconds),
         }
-        rows.push(Row {
-            figure: format!("idle {id}"),
-            result: format!("{percent:.2} % of a core, {memory:.1} MiB"),
-            budget: if ours(id) { "< 20 MB" } else { "" },
-            met: ours(id).then_some(memory * 1.048_576 < 20.0),
-        });
     }
-    rows.push(Row {
-        figure: "idle, all processes of ours".into(),
-        result: format!("{total:.2} % of a core"),
-        budget: "< 1 %",
-        met: Some(total < 1.0),
-    });
-    rows
+
+    /// Which HTTP the load speaks.
+    pub fn protocol(&self) -> Protocol {
+        if self.http2 { Protocol::Http2 } else { Protocol::Http1 }
+    }
+
+    /// How long preparations may take.
+    pub fn patience(&self) -> Duration {
+        Duration::from_secs(120)
+    }
+
+    fn flavors(&self) -> Result<Vec<Flavor>> {
+        let beside = || -> Result<PathBuf> {
+            let program = std::env::current_exe()?;
+            Ok(program.parent().context("a program lies in a folder")?.to_owned())
+        };
+        let ours = self.bin_dir.clone().map_or_else(beside, Ok)?;
+        Ok(std::iter::once(Flavor::Coxswain(ours))
+            .chain(self.upstream.clone().map(Flavor::Upstream))
+            .collect())
+    }
 }
 
-#[allow(clippy::disallowed_methods, reason = "an idle cluster gives no event to wait for")]
-fn settle() {
-    std::thread::sleep(Duration::from_secs(15));
+/// Runs something on this thread until it is done.
+///
+/// # Panics
+/// When the kernel refuses what a runtime needs.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime needs a few file descriptors").block_on(future)
 }
 
-#[allow(clippy::disallowed_methods, reason = "the time that passes is what is measured")]
-fn watch(time: Duration) {
+/// Lets time pass.
+#[allow(clippy::disallowed_methods, reason = "a process is observed from outside, where no event reaches")]
+pub fn wait(time: Duration) {
     std::thread::sleep(time);
 }
 
-fn cpu_ticks(pid: i64) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let fields: Vec<u64> = stat
-        .rsplit_once(')')
-        .map(|(_, rest)| rest.split_whitespace().map(|f| f.parse().unwrap_or(0)).collect())
-        .unwrap_or_default();
-    fields.get(11).unwrap_or(&0) + fields.get(12).unwrap_or(&0)
+fn main() -> ExitCode {
+    let options = Options::parse();
+    if options.list {
+        work::ALL.iter().for_each(|work| println!("{:16} {}", work.name, work.title));
+        return ExitCode::SUCCESS;
+    }
+    match measure(&options) {
+        Ok(rows) => {
+            println!("{}", report::table(&rows));
+            let counts = |row: &&Row| options.check || row.budget.held || row.outcome.is_err();
+            let missed = rows.iter().filter(counts).any(|row| row.met() == Some(false));
+            if missed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
-fn resident_mib(pid: i64) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap_or_default();
-    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
+fn measure(options: &Options) -> Result<Vec<Row>> {
+    let works = work::select(&options.rows).map_err(anyhow::Error::msg)?;
+    let flavors = options.flavors()?;
+    netns::enter()?;
+    let mut rows = Vec::new();
+    for work in works {
+        let mut of_work: Vec<Row> = Vec::new();
+        for flavor in flavors.iter().filter(|f| work.comparable || matches!(f, Flavor::Coxswain(_))) {
+            eprintln!("{} {}", flavor.name(), work.name);
+            of_work.push(row(work, flavor, options));
+        }
+        compare(&mut of_work);
+        rows.extend(of_work);
+    }
+    Ok(rows)
 }
 
-fn print(rows: &[Row]) {
-    let width = rows.iter().map(|r| r.figure.len()).max().unwrap_or(0);
-    println!("{:width$}  {:34}  {:8}  verdict", "figure", "result", "budget");
-    for row in rows {
-        let verdict = match row.met {
-            Some(true) => "met",
-            Some(false) => "MISSED",
-            None => "",
-        };
-        println!("{:width$}  {:34}  {:8}  {verdict}", row.figure, row.result, row.budget);
+fn row(work: &Work, flavor: &Flavor, options: &Options) -> Row {
+    let ours = matches!(flavor, Flavor::Coxswain(_));
+    let outcome = (work.run)(flavor, options).map_err(|error| format!("{error:#}"));
+    Row {
+        title: work.title.to_owned(),
+        flavor: flavor.name(),
+        unit: work.unit,
+        budget: if ours { work.budget } else { Default::default() },
+        upstream: work.upstream.filter(|_| ours).map(|figure| (figure, false)),
+        outcome,
+    }
+}
+
+/// A figure that upstream reached in this very run is worth more than one that is remembered.
+fn compare(rows: &mut [Row]) {
+    if let [ours, theirs] = rows
+        && let Ok(outcome) = &theirs.outcome
+    {
+        ours.upstream = Some((outcome.figure, true));
     }
 }

@@ -108,6 +108,6 @@ fn follow(cluster: &Cluster) {
     let printed: Vec<_> = lines.by_ref().take(6).collect::<Result<_, _>>().expect("the log is text");
     assert!(printed.contains(&"oops".to_owned()), "the log is printed: {printed:?}");
     cluster.kubectl.ok(&["delete", "pod", "talker"]);
-    assert_eq!(lines.filter_map(Result::ok).count(), 0, "nothing was written later, and following ends");
+    assert_eq!(lines.map_while(Result::ok).count(), 0, "nothing was written later, and following ends");
     assert!(child.wait().expect("following ends with the container").success());
 }

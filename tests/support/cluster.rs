@@ -237,10 +237,10 @@ impl Drop for Cluster {
         if std::thread::panicking() {
             self.keep_logs();
         }
-        if let Ok(output) = self.launcher(&["down"]).output() {
-            if !output.status.success() {
-                eprintln!("coxswain down: {}", String::from_utf8_lossy(&output.stderr));
-            }
+        if let Ok(output) = self.launcher(&["down"]).output()
+            && !output.status.success()
+        {
+            eprintln!("coxswain down: {}", String::from_utf8_lossy(&output.stderr));
         }
         Netns::named(&self.netns).delete();
     }
