@@ -187,18 +187,18 @@ impl Writer {
             namespace => namespace,
         };
         let events = self.client.namespaced::<Event>(namespace);
-        if let Some(known) = self.known.get_mut(&notice.occurrence) {
-            if known.at.elapsed() < AGGREGATE_FOR {
-                let patch = json!({"count": known.count + 1, "lastTimestamp": self.clock.time()});
-                match events.patch(&known.event, &Patch::Merge(patch)).await {
-                    Ok(_) => {
-                        known.count += 1;
-                        known.at = Instant::now();
-                        return Ok(());
-                    }
-                    Err(error) if error.is_not_found() => {}
-                    Err(error) => return Err(error),
+        if let Some(known) = self.known.get_mut(&notice.occurrence)
+            && known.at.elapsed() < AGGREGATE_FOR
+        {
+            let patch = json!({"count": known.count + 1, "lastTimestamp": self.clock.time()});
+            match events.patch(&known.event, &Patch::Merge(patch)).await {
+                Ok(_) => {
+                    known.count += 1;
+                    known.at = Instant::now();
+                    return Ok(());
                 }
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error),
             }
         }
         let event = events.create(&self.event(notice, namespace)).await?;

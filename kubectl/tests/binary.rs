@@ -1,5 +1,7 @@
 //! The binary against a small API server on loopback: requests, output, exit codes, streams.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use std::net::SocketAddr;
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};

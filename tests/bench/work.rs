@@ -154,7 +154,9 @@ mod tests {
         assert_eq!(names(&["get", "create"]), Ok(vec!["create", "get"]));
         assert_eq!(names(&[]).map(|all| all.len()), Ok(ALL.len()));
         assert!(names(&["grpc-*"]).is_ok_and(|found| found.len() == 5));
-        assert!(names(&["put"]).is_err_and(|e| e.contains("no row is called \"put\"; there are: cold-start")));
+        assert!(
+            names(&["put"]).is_err_and(|e| e.contains("no row is called \"put\"; there are: cold-start"))
+        );
     }
 
     #[test]

@@ -135,6 +135,7 @@ fn a_certificate_of_another_authority_fails_the_handshake() {
         let result = forged.try_call(Method::GET, "/version", "", "".into(), &[]).await;
         assert!(result.is_err(), "{result:?}");
         let grpc = server.grpc("nobody").all::<api::openapi::api::core::v1::Pod>();
-        assert!(grpc.list(&client::ListParams::default()).await.err().expect("refused").is_forbidden());
+        let refused = grpc.list(&client::ListParams::default()).await;
+        assert!(refused.is_err_and(|error| error.is_forbidden()));
     });
 }

@@ -254,7 +254,7 @@ impl Apply {
         validation: &str,
     ) -> Result<Applied> {
         if document["metadata"]["managedFields"].is_array() {
-            return Err(Error::message(format!("metadata.managedFields must be nil")));
+            return Err(Error::message("metadata.managedFields must be nil"));
         }
         let body = document.to_string().into_bytes();
         let call = Call::patch(target.path(), "application/apply-patch+yaml", body)

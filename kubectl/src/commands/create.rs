@@ -152,7 +152,7 @@ impl Create {
     /// Runs the command.
     pub async fn run(self, session: &Session) -> Result<()> {
         match self.command {
-            None => self.from_files(session).await,
+            None => self.create_files(session).await,
             Some(Sub::Deployment(d)) => {
                 submit(session, &d.how, d.object()?, created("failed to create deployment:")).await
             }
@@ -182,7 +182,7 @@ impl Create {
         }
     }
 
-    async fn from_files(self, session: &Session) -> Result<()> {
+    async fn create_files(self, session: &Session) -> Result<()> {
         if self.files.is_empty() {
             return Err(Error::usage("create", "must specify one of -f and -k"));
         }
@@ -341,7 +341,7 @@ type Entries = Vec<(String, Vec<u8>)>;
 
 impl Data {
     fn entries(&self) -> Result<Entries> {
-        if !self.from_env_file.is_empty() && !(self.from_file.is_empty() && self.from_literal.is_empty()) {
+        if !self.from_env_file.is_empty() && (!self.from_file.is_empty() || !self.from_literal.is_empty()) {
             return Err(Error::message("from-env-file cannot be combined with from-file or from-literal"));
         }
         let mut entries = Entries::new();

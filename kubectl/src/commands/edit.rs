@@ -83,7 +83,7 @@ impl Edit {
     async fn save(&self, session: &Session, found: &Found, before: &Value, after: &Value) -> Result<()> {
         for field in ["/apiVersion", "/kind", "/metadata/name"] {
             if before.pointer(field) != after.pointer(field) {
-                return Err(Error::message(format!("At least one of apiVersion, kind and name was changed")));
+                return Err(Error::message("At least one of apiVersion, kind and name was changed"));
             }
         }
         let patch = two_way(&found.target.resource, before, after);

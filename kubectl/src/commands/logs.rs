@@ -180,7 +180,7 @@ impl Logs {
 
     async fn stream(&self, session: &Session, source: Source) -> Result<()> {
         let mut chunks = session.stream(&source.call).await?;
-        if source.prefix.is_empty() && !(self.follow && !self.selector.is_empty()) {
+        if source.prefix.is_empty() && (!self.follow || self.selector.is_empty()) {
             while let Some(chunk) = chunks.try_next().await? {
                 write(&chunk)?;
             }

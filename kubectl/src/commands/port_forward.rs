@@ -148,7 +148,8 @@ async fn forward(mut local: TcpStream, api: Arc<Api<Pod>>, pod: Arc<str>, remote
 fn remote_port(service: Option<&Value>, pod: &Value, text: &str) -> Result<u16> {
     let Some(service) = service else { return container_port(pod, text) };
     let ports = service["spec"]["ports"].as_array().cloned().unwrap_or_default();
-    let found = ports.iter().find(|p| p["name"] == text || p["port"].to_string() == text);
+    let number = text.parse::<u16>().ok();
+    let found = ports.iter().find(|p| p["name"] == text || number.is_some_and(|n| p["port"] == n));
     let Some(port) = found else {
         return Err(Error::message(format!("Service {} does not have a service port {text}", name(service))));
     };

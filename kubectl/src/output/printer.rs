@@ -47,7 +47,7 @@ impl Format {
             Ok::<_, Error>(if refine.strict { parsed.strict() } else { parsed })
         };
         let given = |text: &str| match text.is_empty() {
-            true => Err(Error::message(format!("template format specified but no template given"))),
+            true => Err(Error::message("template format specified but no template given")),
             false => Ok(()),
         };
         let file = || {
