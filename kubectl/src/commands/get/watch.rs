@@ -78,9 +78,25 @@ impl Get {
                 false => items(&listed).iter().try_for_each(|item| sink.show(item, "ADDED"))?,
             }
         }
-        let mut version = listed["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
+        let version = listed["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
+        let changes = self.changes(session, &mut sink, collection(human), version);
+        match session.globals.request_timeout() {
+            // A watch that has taken as long as a request may is over, and that is no failure.
+            Some(limit) => tokio::time::timeout(limit, changes).await.unwrap_or(Ok(())),
+            None => changes.await,
+        }
+    }
+
+    /// Shows what changes after a version, until it is interrupted.
+    async fn changes(
+        &self,
+        session: &Session,
+        sink: &mut Sink<'_>,
+        collection: Call,
+        mut version: String,
+    ) -> Result<()> {
         loop {
-            let call = collection(human).query("watch", "true").query("resourceVersion", version.clone());
+            let call = collection.clone().query("watch", "true").query("resourceVersion", version.clone());
             let mut events = session.watch(&call).await?;
             let before = version.clone();
             while let Some(event) = events.next().await? {
