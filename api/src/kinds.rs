@@ -1,16 +1,19 @@
 //! The table of kinds: everything that the generic machinery must know about a kind, one row each.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use k8s_openapi::api::{apps::v1 as apps, coordination::v1 as coordination, core::v1 as core};
-use k8s_openapi::api::{discovery::v1 as discovery, events::v1 as events};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::{ClusterResourceScope, ListableResource, Metadata, NamespaceResourceScope, Resource};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::schema::{Definitions, describe};
+
+mod table;
+
+pub use table::KINDS;
 
 /// A typed Kubernetes object: any top-level type of [`k8s_openapi`] that carries `ObjectMeta`.
 pub trait Typed:
@@ -31,7 +34,8 @@ pub trait Typed:
     /// # Panics
     /// When the type has no row, which is a mistake in the program and not in its input.
     fn kind() -> &'static Kind {
-        Kind::find(Self::GROUP, Self::KIND).expect("every typed object that is used has a row in KINDS")
+        Kind::of_document(Self::API_VERSION, Self::KIND)
+            .expect("every typed object that is used has a row in KINDS")
     }
 }
 
@@ -85,6 +89,19 @@ pub enum Subresource {
     PortForward,
     /// `namespaces/finalize`: removes `spec.finalizers`.
     Finalize,
+    /// `certificatesigningrequests/approval`: the conditions that approve or deny.
+    Approval,
+}
+
+/// What becomes of the objects of a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Nature {
+    /// They are kept, and have every verb.
+    Stored,
+    /// A question that is answered at once and kept nowhere: only `create` is served.
+    Review,
+    /// Made up when they are read: only `get` and `list` are served.
+    Computed,
 }
 
 impl Subresource {
@@ -100,6 +117,7 @@ impl Subresource {
             Self::Attach => "attach",
             Self::PortForward => "portforward",
             Self::Finalize => "finalize",
+            Self::Approval => "approval",
         }
     }
 }
@@ -135,6 +153,8 @@ pub struct Kind {
     pub categories: &'static [&'static str],
     /// Whether objects live in a namespace.
     pub namespaced: bool,
+    /// What becomes of its objects.
+    pub nature: Nature,
     /// Subresources that exist.
     pub subresources: &'static [Subresource],
     /// Whether `metadata.generation` is counted, which is so for kinds with a spec and a controller.
@@ -163,11 +183,18 @@ impl Kind {
             short_names: &[],
             categories: &[],
             namespaced: <K::Scope as Scope>::NAMESPACED,
+            nature: Nature::Stored,
             subresources: &[],
             generation: false,
             normalize: normalize::<K>,
             describe: describe::<K>,
         }
+    }
+
+    /// A row whose objects are computed when they are read.
+    const fn computed(mut self) -> Self {
+        self.nature = Nature::Computed;
+        self
     }
 
     const fn short(mut self, names: &'static [&'static str]) -> Self {
@@ -190,7 +217,7 @@ impl Kind {
         self
     }
 
-    /// The row of a kind by group and kind.
+    /// The row of a kind by group and kind, in the version in which it is stored if it has several.
     pub fn find(group: &str, kind: &str) -> Option<&'static Self> {
         KINDS.iter().find(|row| row.group == group && row.kind == kind)
     }
@@ -207,6 +234,13 @@ impl Kind {
         KINDS.iter().find(|row| row.api_version == api_version && row.kind == kind)
     }
 
+    /// The rows of the table whose objects are kept, each kind in one version alone.
+    pub fn distinct() -> impl Iterator<Item = &'static Self> {
+        let once =
+            |kind: &&Self| Self::find(kind.group, kind.kind).is_some_and(|first| std::ptr::eq(first, *kind));
+        KINDS.iter().filter(|kind| kind.is_stored()).filter(once)
+    }
+
     /// Lower-case singular name, such as `deployment`.
     pub fn singular(&self) -> String {
         self.kind.to_lowercase()
@@ -215,6 +249,11 @@ impl Kind {
     /// `deployments.apps`, or `pods` for core: how messages name a resource.
     pub fn qualified(&self) -> String {
         if self.group.is_empty() { self.plural.to_owned() } else { format!("{}.{}", self.plural, self.group) }
+    }
+
+    /// Whether objects of this kind are kept.
+    pub fn is_stored(&self) -> bool {
+        self.nature == Nature::Stored
     }
 
     /// Whether a subresource exists.
@@ -228,39 +267,51 @@ impl Kind {
     }
 }
 
-use Subresource::{Attach, Binding, Eviction, Exec, Finalize, Log, PortForward, Scale, Status};
+/// Compares two versions by preference, as upstream does: stable ones before betas before alphas, newer ones first
+/// among these, and whatever has another form last, in the order of the alphabet. The greater is preferred.
+pub fn compare_versions(a: &str, b: &str) -> Ordering {
+    match (version_rank(a), version_rank(b)) {
+        (Some(a), Some(b)) => a.cmp(&b),
+        (Some(_), None) => Ordering::Greater,
+        (None, Some(_)) => Ordering::Less,
+        (None, None) => b.cmp(a),
+    }
+}
 
-/// Every kind that the API serves. A kind without rules of its own is one row here and nothing else.
-pub static KINDS: &[Kind] = &[
-    Kind::of::<core::Namespace>().short(&["ns"]).subresources(&[Status, Finalize]),
-    Kind::of::<core::Node>().short(&["no"]).subresources(&[Status]),
-    Kind::of::<core::Pod>().short(&["po"]).categories(&["all"]).generation().subresources(&[
-        Status,
-        Binding,
-        Eviction,
-        Log,
-        Exec,
-        Attach,
-        PortForward,
-    ]),
-    Kind::of::<core::Service>().short(&["svc"]).categories(&["all"]).subresources(&[Status]),
-    Kind::of::<core::Endpoints>().short(&["ep"]),
-    Kind::of::<core::ConfigMap>().short(&["cm"]),
-    Kind::of::<core::Secret>(),
-    Kind::of::<core::ServiceAccount>().short(&["sa"]),
-    Kind::of::<core::Event>().short(&["ev"]),
-    Kind::of::<events::Event>().short(&["ev"]),
-    Kind::of::<discovery::EndpointSlice>(),
-    Kind::of::<coordination::Lease>(),
-    Kind::of::<apps::Deployment>()
-        .short(&["deploy"])
-        .categories(&["all"])
-        .generation()
-        .subresources(&[Status, Scale]),
-    Kind::of::<apps::ReplicaSet>()
-        .short(&["rs"])
-        .categories(&["all"])
-        .generation()
-        .subresources(&[Status, Scale]),
-    Kind::of::<apps::ControllerRevision>(),
-];
+/// (stability, major, minor): `v2beta1` is (1, 2, 1).
+fn version_rank(version: &str) -> Option<(u8, u64, u64)> {
+    let number = |text: &str| {
+        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
+        digits.then(|| text.parse().ok()).flatten()
+    };
+    let rest = version.strip_prefix('v')?;
+    for (stability, word) in [(1, "beta"), (0, "alpha")] {
+        if let Some((major, minor)) = rest.split_once(word) {
+            return Some((stability, number(major)?, number(minor)?));
+        }
+    }
+    Some((2, number(rest)?, 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_preferred_as_upstream_does() {
+        let wanted =
+            ["v10", "v2", "v1", "v11beta2", "v10beta3", "v3beta1", "v12alpha1", "v11alpha2", "foo1", "foo10"];
+        let mut sorted = wanted;
+        sorted.sort_unstable();
+        sorted.sort_by(|a, b| compare_versions(b, a));
+        assert_eq!(sorted, wanted);
+    }
+
+    #[test]
+    fn every_kind_that_is_kept_is_found_once() {
+        let autoscalers: Vec<_> =
+            Kind::distinct().filter(|k| k.plural == "horizontalpodautoscalers").map(|k| k.version).collect();
+        assert_eq!(autoscalers, ["v2"]);
+        assert!(Kind::distinct().all(|k| k.kind != "ComponentStatus"));
+    }
+}

@@ -27,47 +27,94 @@ pub const MAGIC: &[u8] = b"k8s\0";
 /// How deep messages may nest.
 const MAX_DEPTH: usize = 64;
 /// A line per type: its full name, then `field=number`; `field=2.1` is field 1 of the message in field 2,
-/// whose fields stand in JSON beside those of the type itself.
+/// whose fields stand in JSON beside those of the type itself. The numbers are those of Kubernetes v1.35's
+/// published messages.
 const TABLE: &str = include_str!("protobuf/fields.txt");
+/// The type of the schemas of custom resources.
+const JSON_SCHEMA: &str = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps";
 /// Fields whose zero is not the same as none.
 const ZERO_MATTERS: &[&str] = &[
     "activeDeadlineSeconds",
+    "adminAccess",
+    "allNodes",
     "allocateLoadBalancerNodePorts",
+    "allowMultipleAllocations",
     "allowPrivilegeEscalation",
+    "allowVolumeExpansion",
+    "attachRequired",
     "automountServiceAccountToken",
+    "averageUtilization",
+    "backoffLimit",
+    "backoffLimitPerIndex",
     "blockOwnerDeletion",
+    "bool",
+    "borrowingLimitPercent",
+    "completions",
     "controller",
+    "currentCPUUtilizationPercentage",
     "defaultMode",
     "deletionGracePeriodSeconds",
     "enableServiceLinks",
     "expirationSeconds",
+    "failedJobsHistoryLimit",
     "fsGroup",
     "gracePeriodSeconds",
     "hostUsers",
     "immutable",
+    "int",
     "intVal",
     "leaseDurationSeconds",
     "leaseTransitions",
+    "lendablePercent",
+    "manualSelector",
+    "maxFailedIndexes",
+    "maxItems",
+    "maxLength",
+    "maxProperties",
+    "maximum",
+    "minItems",
+    "minLength",
+    "minProperties",
+    "minReplicas",
+    "minimum",
     "mode",
+    "multipleOf",
+    "nodeAllocatableUpdatePeriodSeconds",
+    "nominalConcurrencyShares",
     "optional",
+    "optionalOldSelf",
     "orphanDependents",
+    "parallelism",
+    "partition",
+    "podInfoOnMount",
     "priority",
     "privileged",
     "progressDeadlineSeconds",
     "readOnlyRootFilesystem",
     "ready",
     "replicas",
+    "requiresRepublish",
     "revisionHistoryLimit",
     "runAsGroup",
     "runAsNonRoot",
     "runAsUser",
+    "seLinuxMount",
     "serving",
     "setHostnameAsFQDN",
     "shareProcessNamespace",
+    "stabilizationWindowSeconds",
     "started",
+    "startingDeadlineSeconds",
+    "storageCapacity",
+    "succeededCount",
+    "successfulJobsHistoryLimit",
+    "suspend",
+    "targetCPUUtilizationPercentage",
     "terminating",
     "terminationGracePeriodSeconds",
     "tolerationSeconds",
+    "ttlSecondsAfterFinished",
+    "x-kubernetes-preserve-unknown-fields",
 ];
 
 /// Bytes that are no object in this encoding.
@@ -136,6 +183,8 @@ enum Field {
     Plain(&'static str, Shape),
     /// A message whose fields stand beside the others.
     Inline(Numbers),
+    /// A schema, a list of schemas, or whether anything is allowed.
+    SchemaOr(&'static str),
 }
 
 type Numbers = HashMap<u64, Field>;
@@ -171,7 +220,7 @@ static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
     let options = record::<DeleteOptions>(&mut definitions, None);
     let types = TABLE.lines().filter_map(|line| {
         let (name, fields) = line.split_once(' ')?;
-        Some((name, numbers(fields, definitions.get(name)?)))
+        Some((name, numbers(name, fields, definitions.get(name)?)))
     });
     Schema {
         types: types.collect(),
@@ -181,21 +230,34 @@ static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
     }
 });
 
-fn numbers(fields: &'static str, shapes: &std::collections::BTreeMap<&'static str, Shape>) -> Numbers {
+/// Whether a field of a schema holds a schema or something simpler.
+fn schema_or(field: &str, type_name: &str) -> bool {
+    type_name.ends_with(".JSONSchemaProps")
+        && matches!(field, "additionalItems" | "additionalProperties" | "items")
+}
+
+fn numbers(
+    of: &'static str,
+    fields: &'static str,
+    shapes: &std::collections::BTreeMap<&'static str, Shape>,
+) -> Numbers {
     let mut numbers = Numbers::new();
     for field in fields.split(' ') {
         let Some((name, path)) = field.split_once('=') else { continue };
         let shape = shapes.get(name).cloned().unwrap_or_default();
         let path: Vec<u64> = path.split('.').filter_map(|number| number.parse().ok()).collect();
-        match path[..] {
-            [number] => _ = numbers.insert(number, Field::Plain(name, shape)),
-            [outer, number] => {
-                let inline = numbers.entry(outer).or_insert_with(|| Field::Inline(Numbers::new()));
-                if let Field::Inline(inner) = inline {
-                    inner.insert(number, Field::Plain(name, shape));
-                }
+        let Some((last, outer)) = path.split_last() else { continue };
+        let holder = outer.iter().try_fold(&mut numbers, |at, number| {
+            match at.entry(*number).or_insert_with(|| Field::Inline(Numbers::new())) {
+                Field::Inline(inner) => Some(inner),
+                Field::Plain(..) | Field::SchemaOr(_) => None,
             }
-            _ => {}
+        });
+        if let Some(holder) = holder {
+            holder.insert(
+                *last,
+                if schema_or(name, of) { Field::SchemaOr(name) } else { Field::Plain(name, shape) },
+            );
         }
     }
     numbers
@@ -219,6 +281,10 @@ fn message(
                 _ => return Err(ProtobufError::Malformed),
             },
             Some(Field::Plain(name, shape)) => add(into, name, shape, wire, depth)?,
+            Some(Field::SchemaOr(name)) => {
+                let Wire::Bytes(bytes) = wire else { return Err(ProtobufError::WireType((*name).into())) };
+                into.insert((*name).into(), schema_or_else(name, bytes, depth + 1)?);
+            }
         }
     }
     Ok(())
@@ -295,6 +361,16 @@ fn value(name: &str, shape: &Shape, wire: Wire<'_>, depth: usize) -> Result<Opti
         (Shape::Quantity, Wire::Bytes(bytes)) => Some(first_text(name, bytes)?.into()),
         (Shape::IntOrString, Wire::Bytes(bytes)) => Some(int_or_string(name, bytes)?),
         (Shape::Any, Wire::Bytes(bytes)) => Some(embedded(name, bytes)?),
+        // A list within a map is a message with one field.
+        (Shape::List(of), Wire::Bytes(bytes)) => {
+            let mut list = Vec::new();
+            for field in Fields(bytes) {
+                if let (1, wire) = field? {
+                    list.push(value(name, of, wire, depth + 1)?.unwrap_or_default());
+                }
+            }
+            Some(list.into())
+        }
         (Shape::Reference(of), Wire::Bytes(bytes)) => {
             let mut map = Map::new();
             message(&mut map, bytes, SCHEMA.fields(of), depth + 1)?;
@@ -302,6 +378,25 @@ fn value(name: &str, shape: &Shape, wire: Wire<'_>, depth: usize) -> Result<Opti
         }
         _ => return Err(ProtobufError::WireType(name.into())),
     })
+}
+
+/// A schema where something simpler may stand instead: `items` and the `additional…` of a schema.
+fn schema_or_else(name: &str, bytes: &[u8], depth: usize) -> Result<Value, ProtobufError> {
+    let schema = |bytes: &[u8]| {
+        let mut map = Map::new();
+        message(&mut map, bytes, SCHEMA.fields(JSON_SCHEMA), depth + 1)?;
+        Ok::<_, ProtobufError>(Value::Object(map))
+    };
+    let (mut found, mut list) = (json!(false), Vec::new());
+    for field in Fields(bytes) {
+        match (name, field?) {
+            ("items", (2, Wire::Bytes(bytes))) => list.push(schema(bytes)?),
+            ("items", (1, Wire::Bytes(bytes))) | (_, (2, Wire::Bytes(bytes))) => found = schema(bytes)?,
+            (_, (1, Wire::Varint(allows))) if !found.is_object() => found = (allows != 0).into(),
+            _ => {}
+        }
+    }
+    Ok(if list.is_empty() { found } else { list.into() })
 }
 
 fn text(name: &str, bytes: &[u8]) -> Result<String, ProtobufError> {

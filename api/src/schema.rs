@@ -71,7 +71,8 @@ fn full_name(path: &str) -> String {
     let name = parts.pop().unwrap_or(path);
     // The module of the file, which repeats the name of the type.
     parts.pop();
-    format!("io.k8s.{}.{name}", parts.join(".").replace("apiextensions_apiserver", "apiextensions-apiserver"))
+    let package = parts.join(".").replace("apiextensions_apiserver", "apiextensions-apiserver");
+    format!("io.k8s.{}.{name}", package.replace("kube_aggregator", "kube-aggregator"))
 }
 
 struct Recorder<'a> {
@@ -81,11 +82,15 @@ struct Recorder<'a> {
     root: Option<(&'static str, &'static str)>,
 }
 
+/// The name at the end of a path.
+fn last(path: &str) -> &str {
+    path.rsplit("::").next().unwrap_or_default()
+}
+
 /// Shapes of the types that ask for anything and are told apart by their names.
 fn special(path: &str) -> Option<Shape> {
-    let name = path.rsplit("::").next().unwrap_or_default();
     path.starts_with("k8s_openapi::").then_some(())?;
-    match name {
+    match last(path) {
         "IntOrString" => Some(Shape::IntOrString),
         "Quantity" => Some(Shape::Quantity),
         "Time" | "MicroTime" => Some(Shape::Time),
@@ -99,7 +104,15 @@ impl<'de> Deserializer<'de> for Recorder<'_> {
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         *self.shape = special(type_name::<V::Value>()).unwrap_or_default();
-        visitor.visit_i64(0)
+        match last(type_name::<V::Value>()) {
+            // A schema or something else; upstream describes neither, and what is offered here the type takes.
+            "JSONSchemaPropsOrBool" => visitor.visit_bool(false),
+            "JSONSchemaPropsOrArray" | "JSONSchemaPropsOrStringArray" => {
+                let mut element = Shape::Any;
+                visitor.visit_seq(Once { definitions: self.definitions, shape: &mut element, done: false })
+            }
+            _ => visitor.visit_i64(0),
+        }
     }
 
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -181,14 +194,18 @@ impl<'de> Deserializer<'de> for Recorder<'_> {
     ) -> Result<V::Value, Error> {
         let name = full_name(type_name::<V::Value>());
         *self.shape = Shape::Reference(name.clone());
-        let known = self.definitions.contains_key(&name);
-        if !known {
-            self.definitions.insert(name.clone(), BTreeMap::new());
-        }
+        let fields = match self.definitions.get(&name) {
+            // Points in time alone have no default, and are asked for again wherever their type stands.
+            Some(known) => fields.iter().copied().filter(|f| known.get(f) == Some(&Shape::Time)).collect(),
+            None => {
+                self.definitions.insert(name.clone(), BTreeMap::new());
+                fields.to_vec()
+            }
+        };
         visitor.visit_map(Fields {
             definitions: self.definitions,
             owner: &name,
-            fields: if known { [].iter() } else { fields.iter() },
+            fields: fields.into_iter(),
             current: "",
             root: self.root,
         })
@@ -204,7 +221,7 @@ impl<'de> Deserializer<'de> for Recorder<'_> {
 struct Fields<'a> {
     definitions: &'a mut Definitions,
     owner: &'a str,
-    fields: std::slice::Iter<'static, &'static str>,
+    fields: std::vec::IntoIter<&'static str>,
     current: &'static str,
     root: Option<(&'static str, &'static str)>,
 }

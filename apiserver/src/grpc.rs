@@ -72,6 +72,9 @@ fn named(resource: Option<proto::Resource>, subresource: &str) -> Result<Named, 
     let resource = resource.ok_or_else(|| StatusError::bad_request("the message names no resource"))?;
     let kind = Kind::resource(&resource.group, &resource.version, &resource.resource)
         .ok_or_else(StatusError::no_such_path)?;
+    if !kind.is_stored() {
+        return Err(StatusError::method_not_allowed());
+    }
     let subresource = match subresource {
         "" => None,
         path => Some(kind.subresource(path).ok_or_else(StatusError::no_such_path)?),
@@ -194,7 +197,7 @@ impl Resources for Front {
             let target = Target { kind: named.kind, namespace: &named.namespace, name: required(&name)? };
             match named.subresource {
                 Some(Subresource::Scale) => registry.get_scale(target, &resource_version).await.map(object),
-                None | Some(Subresource::Status) => {
+                None | Some(Subresource::Status | Subresource::Approval) => {
                     let entry = registry.get(named.kind, &named.namespace, &name, &resource_version).await?;
                     Ok(stored(named.kind, &entry))
                 }
@@ -379,7 +382,7 @@ impl Resources for Front {
 
 fn writable(subresource: Option<Subresource>, update: bool) -> Result<(), StatusError> {
     match subresource {
-        None | Some(Subresource::Status | Subresource::Scale) => Ok(()),
+        None | Some(Subresource::Status | Subresource::Scale | Subresource::Approval) => Ok(()),
         Some(Subresource::Finalize) if update => Ok(()),
         Some(_) => Err(StatusError::method_not_allowed()),
     }

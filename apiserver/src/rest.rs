@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::Subresource;
+use api::kinds::Nature;
 use api::status::StatusError;
 use axum::Router;
 use axum::body::Body;
@@ -114,16 +115,24 @@ fn verb(method: &Method, path: &ResourcePath, parameters: &Parameters) -> Option
     let watch = path.watch || parameters.flag("watch");
     // A write to a collection names its namespace.
     let placed = !path.kind.namespaced || !path.namespace.is_empty();
+    let served = match path.kind.nature {
+        Nature::Stored => true,
+        Nature::Review => method == Method::POST,
+        Nature::Computed => method == Method::GET && !watch,
+    };
     match (method.as_str(), path.subresource) {
+        _ if !served => None,
         ("GET", None) if watch => Some("watch"),
         ("GET", None) if collection => Some("list"),
-        ("GET", None | Some(Sub::Status | Sub::Scale | Sub::Log)) => Some("get"),
+        ("GET", None | Some(Sub::Status | Sub::Scale | Sub::Log | Sub::Approval)) => Some("get"),
         ("POST", None) if collection && placed && !path.watch => Some("create"),
         ("POST", Some(Sub::Binding | Sub::Eviction)) => Some("create"),
         ("GET", Some(Sub::Exec | Sub::Attach | Sub::PortForward)) => Some("get"),
         ("POST", Some(Sub::Exec | Sub::Attach | Sub::PortForward)) => Some("create"),
-        ("PUT", None | Some(Sub::Status | Sub::Scale | Sub::Finalize)) if !collection => Some("update"),
-        ("PATCH", None | Some(Sub::Status | Sub::Scale)) if !collection => Some("patch"),
+        ("PUT", None | Some(Sub::Status | Sub::Scale | Sub::Finalize | Sub::Approval)) if !collection => {
+            Some("update")
+        }
+        ("PATCH", None | Some(Sub::Status | Sub::Scale | Sub::Approval)) if !collection => Some("patch"),
         ("DELETE", None) if !collection => Some("delete"),
         ("DELETE", None) if placed => Some("deletecollection"),
         _ => None,

@@ -37,7 +37,7 @@ pub fn list(kinds: &[Kind], core: bool, version: Version) -> Value {
     let items: Vec<Value> = if core {
         vec![json!({"metadata": {}, "versions": [one_version(kinds, "", "v1")]})]
     } else {
-        let item = |(name, versions): (&str, std::collections::BTreeSet<&str>)| {
+        let item = |(name, versions): (&str, Vec<&str>)| {
             let versions: Vec<Value> = versions.iter().map(|v| one_version(kinds, name, v)).collect();
             json!({"metadata": {"name": name}, "versions": versions})
         };

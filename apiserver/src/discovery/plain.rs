@@ -1,8 +1,9 @@
 //! Discovery as it was from the beginning: a document per group and version.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use api::Kind;
+use api::kinds::compare_versions;
 use serde_json::{Value, json};
 
 use super::verbs::{of_resource, of_subresource};
@@ -31,15 +32,19 @@ pub fn documents(kinds: &[Kind]) -> BTreeMap<String, Value> {
 }
 
 /// The groups, the unnamed one excepted, with their versions in order of preference.
-pub fn groups(kinds: &[Kind]) -> BTreeMap<&str, BTreeSet<&str>> {
-    let mut groups: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+pub fn groups(kinds: &[Kind]) -> BTreeMap<&str, Vec<&str>> {
+    let mut groups: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for kind in kinds.iter().filter(|k| !k.group.is_empty()) {
-        groups.entry(kind.group).or_default().insert(kind.version);
+        let versions = groups.entry(kind.group).or_default();
+        if !versions.contains(&kind.version) {
+            versions.push(kind.version);
+        }
     }
+    groups.values_mut().for_each(|versions| versions.sort_by(|a, b| compare_versions(b, a)));
     groups
 }
 
-fn group(name: &str, versions: &BTreeSet<&str>) -> Value {
+fn group(name: &str, versions: &[&str]) -> Value {
     let all: Vec<Value> = versions
         .iter()
         .map(|version| json!({"groupVersion": format!("{name}/{version}"), "version": version}))

@@ -1,9 +1,15 @@
 //! What can be done with a resource and its subresources, and of which kind the answers are.
 
+use api::kinds::Nature;
 use api::{Kind, Subresource};
 
 /// The verbs of a resource, in the order of the alphabet.
 pub fn of_resource(kind: &Kind) -> &'static [&'static str] {
+    match kind.nature {
+        Nature::Stored => {}
+        Nature::Review => return &["create"],
+        Nature::Computed => return &["get", "list"],
+    }
     if kind.group.is_empty() && kind.kind == "Namespace" {
         return &["create", "delete", "get", "list", "patch", "update", "watch"];
     }
@@ -30,6 +36,7 @@ pub fn of_subresource(subresource: Subresource) -> Facet {
         Subresource::Exec => (&["create", "get"], Some(("", "v1", "PodExecOptions"))),
         Subresource::Attach => (&["create", "get"], Some(("", "v1", "PodAttachOptions"))),
         Subresource::PortForward => (&["create", "get"], Some(("", "v1", "PodPortForwardOptions"))),
+        Subresource::Approval => (&["get", "patch", "update"], None),
         Subresource::Finalize => (&["update"], None),
     };
     Facet { verbs, kind }

@@ -18,16 +18,9 @@ fn get(path: &str, accept: &str) -> Option<(StatusCode, Value)> {
 fn the_index_names_a_document_per_group_and_version() {
     let index = get("/openapi/v3", "application/json").unwrap().1;
     let paths = index["paths"].as_object().unwrap();
-    assert_eq!(
-        paths.keys().map(String::as_str).collect::<Vec<_>>(),
-        [
-            "api/v1",
-            "apis/apps/v1",
-            "apis/coordination.k8s.io/v1",
-            "apis/discovery.k8s.io/v1",
-            "apis/events.k8s.io/v1"
-        ]
-    );
+    let wanted: std::collections::BTreeSet<_> = KINDS.iter().map(|k| base(k.group, k.version)).collect();
+    assert_eq!(paths.keys().cloned().collect::<std::collections::BTreeSet<_>>(), wanted);
+    assert!(wanted.contains("api/v1") && wanted.contains("apis/apps/v1"));
     for entry in paths.values() {
         let url = entry["serverRelativeURL"].as_str().unwrap();
         let (status, document) = get(url, "application/json").unwrap();

@@ -1,4 +1,7 @@
-//! The one pair of kinds that share storage: `events.k8s.io/v1` Event is a view of core `v1` Event.
+//! Kinds that are views of other kinds' objects: `events.k8s.io/v1` Event of core `v1` Event, and
+//! `autoscaling/v1` HorizontalPodAutoscaler of that of `autoscaling/v2`.
+
+mod autoscaling;
 
 use api::{Kind, Object};
 use bytes::Bytes;
@@ -26,6 +29,9 @@ pub fn to_stored(kind: &'static Kind, object: Object) -> Object {
     if !is_view(kind) {
         return object;
     }
+    if is_autoscaler(kind) {
+        return autoscaling::to_v2(object);
+    }
     let mut object = rename(object, storage_kind(kind), |core, other| (other, core));
     // Core v1 demands the field, which the view leaves optional.
     object.as_map_mut().entry("involvedObject").or_insert_with(|| serde_json::json!({}));
@@ -34,7 +40,15 @@ pub fn to_stored(kind: &'static Kind, object: Object) -> Object {
 
 /// From what is stored to what a client speaks.
 pub fn from_stored(kind: &'static Kind, object: Object) -> Object {
-    if is_view(kind) { rename(object, kind, |core, other| (core, other)) } else { object }
+    match is_view(kind) {
+        false => object,
+        true if is_autoscaler(kind) => autoscaling::to_v1(object),
+        true => rename(object, kind, |core, other| (core, other)),
+    }
+}
+
+fn is_autoscaler(kind: &Kind) -> bool {
+    kind.group == "autoscaling"
 }
 
 /// [`from_stored`] for encoded objects; without a copy where there is nothing to convert.
@@ -50,7 +64,7 @@ pub fn json_from_stored(kind: &'static Kind, json: &Bytes) -> Bytes {
 
 /// The stored field that a field selector's name stands for.
 pub fn field_name(kind: &'static Kind, field: &str) -> String {
-    if !is_view(kind) {
+    if !is_view(kind) || is_autoscaler(kind) {
         return field.to_owned();
     }
     match field.split_once('.') {

@@ -1,5 +1,6 @@
 //! Rules of the kinds in core `v1`.
 
+pub mod component_status;
 pub mod config_map;
 pub mod endpoints;
 pub mod event;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::kinds::Nature;
 use api::selector::{FieldSelector, Selector};
 use api::status::StatusError;
 use api::{Kind, meta};
@@ -10,6 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
+use super::core::component_status;
 use super::errors::{from_etcd, from_hub};
 use super::store::Registry;
 use super::{convert, strategies};
@@ -176,8 +178,13 @@ impl Registry {
         name: &str,
         version: &str,
     ) -> Result<Arc<Entry>, StatusError> {
-        self.reach(Version::parse(version, "")?).await?;
+        let version = Version::parse(version, "")?;
         let key = meta::key_of(namespace, name);
+        if kind.nature == Nature::Computed {
+            let found = self.computed(kind).await.into_iter().find(|entry| *entry.key == *key);
+            return found.ok_or_else(|| StatusError::not_found(kind, name));
+        }
+        self.reach(version).await?;
         self.hub.cache(kind).get(&key).ok_or_else(|| StatusError::not_found(kind, name))
     }
 
@@ -198,6 +205,11 @@ impl Registry {
                 query.limit
             ))
         })?;
+        if kind.nature == Nature::Computed {
+            let mut entries = self.computed(kind).await;
+            entries.retain(|entry| filter.matches(entry));
+            return Ok(List { entries, revision: 0, continue_token: String::new(), remaining: None });
+        }
         let cache = self.hub.cache(kind);
         if !query.continue_token.is_empty() {
             let token = Token::decode(&query.continue_token)?;
@@ -223,6 +235,15 @@ impl Registry {
             remaining: listing.remaining,
             entries: listing.entries,
         })
+    }
+
+    /// The objects of a kind that is made up when it is read; the one kind of this nature is ComponentStatus.
+    async fn computed(&self, kind: &'static Kind) -> Vec<Arc<Entry>> {
+        let health = self.etcd.current_revision().await.map(drop);
+        let status = component_status::of_store(health.map_err(|e| e.to_string()));
+        let object = api::Object::from_typed(&status);
+        let entry = Entry::new(kind, object.name(), &crate::storage::encoding::encode(&object), 0);
+        entry.map(Arc::new).into_iter().collect()
     }
 
     /// A page as it stood at a revision, from etcd.

@@ -631,7 +631,15 @@ fn done(kind: &'static Kind, stored: &Bytes, revision: i64, deleted: bool) -> Wr
 }
 
 /// Runs a new object through the rules of metadata and of its kind.
-fn prepare_new(kind: &Kind, strategy: &dyn ErasedStrategy, object: Object) -> Result<Object, StatusError> {
+fn prepare_new(
+    kind: &Kind,
+    strategy: &dyn ErasedStrategy,
+    mut object: Object,
+) -> Result<Object, StatusError> {
+    // A kubelet registers its node with the status; any other status begins empty.
+    if kind.has(Subresource::Status) && kind.kind != "Node" {
+        object.as_map_mut().remove("status");
+    }
     let errors = meta::validate_create(kind, strategy, &object);
     strategy.for_create(object, errors)
 }
@@ -659,6 +667,15 @@ fn prepare_changed(
         Some(Subresource::Status) => {
             let mut merged = old.clone();
             keep(&mut merged, "status", &new);
+            strategy.for_update(merged, old, UpdatePath::Status, errors)?
+        }
+        Some(Subresource::Approval) => {
+            let mut merged = old.clone();
+            let status = merged.as_map_mut().entry("status").or_insert_with(|| serde_json::json!({}));
+            if let Some(status) = status.as_object_mut() {
+                let conditions = new.pointer("/status/conditions").cloned().unwrap_or_default();
+                status.insert("conditions".into(), conditions);
+            }
             strategy.for_update(merged, old, UpdatePath::Status, errors)?
         }
         Some(Subresource::Finalize) => {

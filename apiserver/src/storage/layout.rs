@@ -3,17 +3,20 @@
 use api::Kind;
 use api::kinds::KINDS;
 
-/// The kind under which a kind is stored: both groups of Event share the core one.
+/// The kind under which a kind is stored: both groups of Event share the core one, and both versions of the
+/// HorizontalPodAutoscaler the newer one.
 pub fn storage_kind(kind: &'static Kind) -> &'static Kind {
-    match (kind.group, kind.kind) {
-        ("events.k8s.io", "Event") => Kind::find("", "Event").expect("core Event is in the table"),
-        _ => kind,
-    }
+    let (group, name) = match (kind.group, kind.version, kind.kind) {
+        ("events.k8s.io", _, "Event") => ("", "Event"),
+        ("autoscaling", "v1", name) => ("autoscaling", name),
+        _ => return kind,
+    };
+    Kind::find(group, name).expect("the stored kind is in the table")
 }
 
 /// The kinds that have a place of their own in the store.
 pub fn stored_kinds() -> impl Iterator<Item = &'static Kind> {
-    KINDS.iter().filter(|kind| std::ptr::eq(storage_kind(kind), *kind))
+    KINDS.iter().filter(|kind| kind.is_stored() && std::ptr::eq(storage_kind(kind), *kind))
 }
 
 /// The path of a resource beneath the prefix, such as `services/specs`.
@@ -22,6 +25,10 @@ pub fn resource_path(kind: &Kind) -> &'static str {
         ("", "Service") => "services/specs",
         ("", "Endpoints") => "services/endpoints",
         ("", "Node") => "minions",
+        ("", "ReplicationController") => "controllers",
+        ("networking.k8s.io", "Ingress") => "ingress",
+        ("apiextensions.k8s.io", _) => "apiextensions.k8s.io/customresourcedefinitions",
+        ("apiregistration.k8s.io", _) => "apiregistration.k8s.io/apiservices",
         _ => kind.plural,
     }
 }
@@ -51,6 +58,8 @@ mod tests {
         assert_eq!(path("", "Node"), "/registry/minions/");
         assert_eq!(path("", "Service"), "/registry/services/specs/");
         assert_eq!(path("apps", "Deployment"), "/registry/deployments/");
+        assert_eq!(path("", "ReplicationController"), "/registry/controllers/");
+        assert_eq!(path("networking.k8s.io", "Ingress"), "/registry/ingress/");
         assert_eq!(prefix_end("/registry/pods/"), b"/registry/pods0");
     }
 

@@ -1,11 +1,10 @@
 //! Every kind through every verb, over REST and over gRPC.
 
-use api::kinds::KINDS;
 use api::{Kind, Object};
 use client::{ListParams, Patch};
 use serde_json::{Value, json};
 
-use crate::samples::{collection, sample};
+use crate::samples::{collection, named, sample, stored};
 use crate::support::{Http, Server, block_on, text};
 
 fn zero_grace() -> &'static str {
@@ -14,16 +13,17 @@ fn zero_grace() -> &'static str {
 
 async fn rest(http: &Http, kind: &Kind) {
     let at = collection(kind);
-    let name = "crud-rest";
+    let own = "crud-rest";
+    let name = &named(kind, own);
     let one = format!("{at}/{name}");
-    let created = http.create(&at, sample(kind, name)).await;
+    let created = http.create(&at, sample(kind, own)).await;
     assert_eq!(text(&created, "/kind"), kind.kind);
     assert_eq!(text(&created, "/apiVersion"), kind.api_version);
     assert!(
         !text(&created, "/metadata/uid").is_empty()
             && !text(&created, "/metadata/creationTimestamp").is_empty()
     );
-    let (code, error) = http.post(&at, &sample(kind, name)).await;
+    let (code, error) = http.post(&at, &sample(kind, own)).await;
     assert_eq!((code, text(&error, "/reason")), (409, "AlreadyExists"), "{error}");
     let (code, got) = http.get(&one).await;
     assert_eq!((code, &got), (200, &created), "{}", kind.kind);
@@ -67,7 +67,7 @@ fn every_kind_is_created_read_changed_and_deleted_over_rest() {
     block_on(async {
         let server = Server::start().await;
         let http = server.http("admin");
-        for kind in KINDS {
+        for kind in stored() {
             rest(&http, kind).await;
         }
         server.stop().await;
@@ -77,26 +77,27 @@ fn every_kind_is_created_read_changed_and_deleted_over_rest() {
 async fn grpc(client: &client::Client, kind: &'static Kind) {
     let namespace = if kind.namespaced { "default" } else { "" };
     let api = client.dynamic(kind, namespace);
+    let name = &named(kind, "crud-grpc");
     let object = Object::new(sample(kind, "crud-grpc")).unwrap();
     let created = api.create(&object).await.unwrap_or_else(|e| panic!("{}: {e}", kind.kind));
-    assert_eq!((created.kind(), created.name()), (kind.kind, "crud-grpc"));
+    assert_eq!((created.kind(), created.name()), (kind.kind, name.as_str()));
     assert!(api.create(&object).await.expect_err("it exists").is_already_exists());
-    assert_eq!(api.get("crud-grpc").await.unwrap(), created);
+    assert_eq!(api.get(name).await.unwrap(), created);
     let list = api.list(&ListParams::labels("sample=yes")).await.unwrap();
-    assert!(list.items.iter().any(|o| o.name() == "crud-grpc"));
+    assert!(list.items.iter().any(|o| o.name() == name));
     let mut changed = created.clone();
     changed.meta_mut().insert("labels".into(), json!({"more": "1"}));
     let updated = api.update(&changed).await.unwrap();
     assert_ne!(updated.resource_version(), created.resource_version());
     assert!(api.update(&changed).await.expect_err("it is stale").is_conflict());
     let patched =
-        api.patch("crud-grpc", &Patch::Merge(json!({"metadata": {"labels": {"more": "2"}}}))).await.unwrap();
+        api.patch(name, &Patch::Merge(json!({"metadata": {"labels": {"more": "2"}}}))).await.unwrap();
     assert_eq!(patched.labels()["more"], "2");
     let options = serde_json::from_value(json!({"gracePeriodSeconds": 0})).unwrap();
-    let gone = api.delete("crud-grpc", &options).await.unwrap();
+    let gone = api.delete(name, &options).await.unwrap();
     if kind.kind != "Namespace" {
         assert!(gone);
-        assert!(api.get_opt("crud-grpc").await.unwrap().is_none());
+        assert!(api.get_opt(name).await.unwrap().is_none());
     }
 }
 
@@ -105,7 +106,7 @@ fn every_kind_is_created_read_changed_and_deleted_over_grpc() {
     block_on(async {
         let server = Server::start().await;
         let client = server.grpc("admin");
-        for kind in KINDS {
+        for kind in stored() {
             grpc(&client, kind).await;
         }
         server.stop().await;
@@ -142,9 +143,10 @@ fn tables_and_metadata_are_shown_on_demand() {
     block_on(async {
         let server = Server::start().await;
         let http = server.http("admin");
-        for kind in KINDS {
-            let name = format!("shown-{}", kind.group.len());
+        for kind in stored() {
+            let name = format!("shown-{}-{}", kind.group.len(), kind.version);
             http.create(&collection(kind), sample(kind, &name)).await;
+            let name = named(kind, &name);
             let accept = |a: &'static str| [("accept", a)];
             let ask = |path: String, a: &'static str| {
                 let http = http.clone();

@@ -84,7 +84,7 @@ fn others() -> impl Iterator<Item = &'static Kind> {
         "namespaces",
         "serviceaccounts",
     ];
-    api::kinds::KINDS.iter().filter(|kind| kind.kind != "Event" && !SHARED.contains(&kind.plural))
+    Kind::distinct().filter(|kind| kind.kind != "Event" && !SHARED.contains(&kind.plural))
 }
 
 fn feed<K: Typed>(informer: &Informer<K>, graph: &Shared, queue: &WorkQueue<Work>) {

@@ -41,7 +41,7 @@ pub struct Content {
 /// The kinds whose objects are deleted in turns: pods first, so that what they use, and what keeps
 /// others from reaching them, stays until they have ended.
 pub fn turns() -> [Vec<&'static Kind>; 2] {
-    api::kinds::KINDS.iter().filter(|kind| kind.namespaced).partition(|kind| is_pod(kind)).into()
+    Kind::distinct().filter(|kind| kind.namespaced).partition(|kind| is_pod(kind)).into()
 }
 
 fn is_pod(kind: &Kind) -> bool {
