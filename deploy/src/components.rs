@@ -333,6 +333,8 @@ impl Writer<'_> {
             ("cluster-domain", CLUSTER_DOMAIN.into()),
             ("resolv-conf", text(self.paths.node(name).join("resolv.conf"))),
             ("healthz-port", "10248".into()),
+            // All nodes share this machine's disk; how full it is says nothing about them.
+            ("eviction-hard", "memory.available<100Mi".into()),
         ]);
         let after = format!("{name}/containerd");
         let probe = Probe::NodeHttp { port: 10248 };

@@ -1,5 +1,6 @@
 //! `--config`: a KubeletConfiguration, whose settings hold where no flag says otherwise.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -39,6 +40,8 @@ pub struct KubeletConfiguration {
     pub healthz_bind_address: Option<IpAddr>,
     /// As `--max-pods`.
     pub max_pods: Option<u32>,
+    /// As `--eviction-hard`: limits by signal.
+    pub eviction_hard: Option<BTreeMap<String, String>>,
     /// As `--node-status-update-frequency`.
     pub node_status_update_frequency: Option<String>,
     /// As `--pod-log-dir`.

@@ -75,6 +75,8 @@ pub struct Config {
     pub healthz: Option<SocketAddr>,
     /// The most pods that run at once.
     pub max_pods: i64,
+    /// Below what a node is under pressure.
+    pub eviction_hard: node::eviction::Thresholds,
     /// Labels that the node is registered with.
     pub node_labels: BTreeMap<String, String>,
     /// Taints that the node is registered with.
@@ -183,7 +185,13 @@ impl Kubelet {
         if addresses.is_empty() {
             addresses.extend(outbound_address());
         }
-        let machine = Machine::read(&config.root, config.max_pods, &config.node_name, addresses.clone());
+        let machine = Machine::read(
+            &config.root,
+            config.max_pods,
+            config.eviction_hard.clone(),
+            &config.node_name,
+            addresses.clone(),
+        );
         let allocatable = machine.allocatable();
         let cgroups = Cgroups::new(&config.cgroup_mount, &config.cgroup_root, config.cgroups_per_qos);
         cgroups.prepare(allocatable["memory"].to_units(), allocatable["cpu"].to_milli())?;

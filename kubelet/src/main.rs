@@ -13,6 +13,7 @@ use component::logging::{self, LoggingArgs};
 use k8s_openapi::api::core::v1::Taint;
 use kubelet::Config;
 use kubelet::config_file::KubeletConfiguration;
+use kubelet::node::eviction::Thresholds;
 
 /// Runs the pods of a node.
 #[derive(Parser, Debug)]
@@ -67,6 +68,9 @@ struct Args {
     /// The most pods that run at once.
     #[arg(long, default_value_t = 110)]
     max_pods: u32,
+    /// Below what the node is under pressure: `signal<limit,…`, a limit being a quantity or a percentage.
+    #[arg(long, default_value_t)]
+    eviction_hard: Thresholds,
     /// Labels to register the node with: `key=value,…`.
     #[arg(long, default_value = "")]
     node_labels: String,
@@ -126,6 +130,10 @@ fn overlay(
     }
     let frequency = file.node_status_update_frequency.as_deref().map(duration).transpose();
     let frequency = frequency.map_err(|e| format!("nodeStatusUpdateFrequency: {e}"))?;
+    let eviction = file.eviction_hard.as_ref().map(|limits| {
+        Thresholds::from_map(limits.iter().map(|(signal, limit)| (signal.as_str(), limit.as_str())))
+    });
+    let eviction = eviction.transpose().map_err(|e| format!("evictionHard: {e}"))?;
     set(
         given,
         "container_runtime_endpoint",
@@ -141,6 +149,7 @@ fn overlay(
     set(given, "healthz_port", &mut args.healthz_port, file.healthz_port);
     set(given, "healthz_bind_address", &mut args.healthz_bind_address, file.healthz_bind_address);
     set(given, "max_pods", &mut args.max_pods, file.max_pods);
+    set(given, "eviction_hard", &mut args.eviction_hard, eviction);
     set(given, "node_status_update_frequency", &mut args.node_status_update_frequency, frequency);
     set(given, "pod_log_dir", &mut args.pod_log_dir, file.pod_logs_dir);
     Ok(file.register_with_taints.filter(|_| args.register_with_taints.is_empty()))
@@ -201,6 +210,7 @@ fn config(mut args: Args, given: &ArgMatches) -> Result<Config, Vec<String>> {
         healthz: (args.healthz_port != 0)
             .then(|| SocketAddr::new(args.healthz_bind_address, args.healthz_port)),
         max_pods: args.max_pods.into(),
+        eviction_hard: args.eviction_hard,
         node_labels,
         taints: file_taints.flatten().unwrap_or(taints),
         status_frequency: args.node_status_update_frequency,

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::report::difference;
 use crate::runtime::Runtime;
 
+pub mod eviction;
 pub mod lease;
 pub mod machine;
 pub mod status;

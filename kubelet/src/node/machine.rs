@@ -7,9 +7,7 @@ use std::collections::BTreeMap;
 
 use api::quantity::Amount;
 
-const MIB: i64 = 1 << 20;
-/// Memory that is kept from pods, so that the machine can be rescued: the hard eviction threshold.
-const EVICTION_MEMORY: i64 = 100 * MIB;
+use super::eviction::{Signal, Stock, Stocks, Thresholds};
 
 /// What does not change while the machine is up.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -22,6 +20,8 @@ pub struct Machine {
     pub storage: i64,
     /// `--max-pods`.
     pub max_pods: i64,
+    /// `--eviction-hard`.
+    pub thresholds: Thresholds,
     /// As Go names it: `amd64`, `arm64`.
     pub architecture: String,
     /// `/etc/machine-id`.
@@ -94,7 +94,13 @@ fn unsigned(value: u64) -> i64 {
 
 impl Machine {
     /// Looks at the machine. `root` must exist.
-    pub fn read(root: &Path, max_pods: i64, hostname: &str, addresses: Vec<IpAddr>) -> Self {
+    pub fn read(
+        root: &Path,
+        max_pods: i64,
+        thresholds: Thresholds,
+        hostname: &str,
+        addresses: Vec<IpAddr>,
+    ) -> Self {
         let uname = rustix::system::uname();
         let storage =
             rustix::fs::statvfs(root).map_or(0, |s| unsigned(s.f_blocks.saturating_mul(s.f_frsize)));
@@ -105,6 +111,7 @@ impl Machine {
             memory: meminfo(&read("/proc/meminfo"), "MemTotal").unwrap_or(0),
             storage,
             max_pods,
+            thresholds,
             architecture: architecture(),
             system_uuid: Some(read("/sys/class/dmi/id/product_uuid"))
                 .filter(|u| !u.is_empty())
@@ -132,31 +139,43 @@ impl Machine {
         .collect()
     }
 
-    /// What pods may use of it.
+    /// What pods may use of it: all but what the eviction thresholds keep, so that the machine can be rescued.
     pub fn allocatable(&self) -> BTreeMap<String, Amount> {
         let mut amounts = self.capacity();
-        amounts.insert("memory".into(), Amount::units((self.memory - EVICTION_MEMORY).max(0)));
-        amounts.insert("ephemeral-storage".into(), Amount::units(self.storage - self.storage / 10));
+        let mut keep = |resource: &str, all: i64, signal| {
+            let rest = (all - self.thresholds.reserved(signal, all)).max(0);
+            amounts.insert(resource.to_owned(), Amount::units(rest));
+        };
+        keep("memory", self.memory, Signal::MemoryAvailable);
+        keep("ephemeral-storage", self.storage, Signal::NodefsAvailable);
         amounts
     }
 
-    /// How short things are, by the documented hard eviction thresholds.
+    /// What is short, by the hard eviction thresholds.
     pub fn pressure(&self) -> Pressure {
-        let available = meminfo(&read("/proc/meminfo"), "MemAvailable").unwrap_or(i64::MAX);
-        let disk = rustix::fs::statvfs(&self.root).is_ok_and(|s| {
-            let below = |left: u64, all: u64, percent: u64| all > 0 && left < all / 100 * percent;
-            below(s.f_bavail, s.f_blocks, 10) || below(s.f_favail, s.f_files, 5)
-        });
+        self.thresholds.pressure(&self.stocks())
+    }
+
+    /// What is left at this moment; what cannot be found out counts as unknown.
+    fn stocks(&self) -> Stocks {
+        let memory = meminfo(&read("/proc/meminfo"), "MemAvailable")
+            .map_or_else(Stock::default, |left| Stock { left, all: self.memory });
+        let (space, inodes) = rustix::fs::statvfs(&self.root).map_or_else(
+            |_| Default::default(),
+            |s| {
+                let bytes = |blocks: u64| unsigned(blocks.saturating_mul(s.f_frsize));
+                let space = Stock { left: bytes(s.f_bavail), all: bytes(s.f_blocks) };
+                (space, Stock { left: unsigned(s.f_favail), all: unsigned(s.f_files) })
+            },
+        );
         let processes = read("/proc/loadavg")
             .split_whitespace()
             .nth(3)
             .and_then(|t| t.split_once('/')?.1.parse::<i64>().ok());
         let most = read("/proc/sys/kernel/pid_max").parse::<i64>().unwrap_or(i64::MAX);
-        Pressure {
-            memory: available < EVICTION_MEMORY,
-            disk,
-            pid: processes.is_some_and(|p| p > most - most / 20),
-        }
+        let processes = processes
+            .map_or_else(Stock::default, |used| Stock { left: most.saturating_sub(used), all: most });
+        Stocks { memory, space, inodes, processes }
     }
 }
 
@@ -185,7 +204,7 @@ mod tests {
         let machine =
             Machine { memory: 1 << 30, storage: 1000, max_pods: 110, cpus: 2, ..Machine::default() };
         let allocatable = machine.allocatable();
-        assert_eq!(allocatable["memory"].to_units(), (1 << 30) - 100 * MIB);
+        assert_eq!(allocatable["memory"].to_units(), (1 << 30) - (100 << 20));
         assert_eq!(allocatable["ephemeral-storage"].to_units(), 900);
         assert_eq!(allocatable["cpu"].to_units(), 2);
     }
