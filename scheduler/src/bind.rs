@@ -4,12 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::meta::MetaExt;
-use api::openapi::api::core::v1::Pod;
+use api::openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use api::openapi::apimachinery::pkg::apis::meta::v1::{DeleteOptions, Preconditions};
 use client::{Client, Error, EventType, Patch, Recorder};
 use component::clock::Clock;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::core::Preemption;
+use crate::plugins::default_preemption::DISRUPTED;
+use crate::plugins::volume_binding::{SELECTED_NODE, Write};
 use crate::pod::PodInfo;
 use crate::queue::Queued;
 use crate::run::Shared;
@@ -68,7 +72,7 @@ impl Binder {
                     "FailedScheduling",
                     message.clone(),
                 );
-                self.tell(&pod.pod, "SchedulerError", &message).await;
+                self.tell(&pod.pod, "SchedulerError", &message, None).await;
             }
             Fate::Settled => {
                 tracing::info!(pod = %pod.key(), %node, "no longer to be bound");
@@ -97,18 +101,112 @@ impl Binder {
         }
     }
 
-    /// Tells users why a pod waits.
-    pub async fn fail(self, pod: Arc<PodInfo>, message: String) {
+    /// Tells users why a pod waits, and makes room for it.
+    pub async fn fail(
+        self,
+        pod: Arc<PodInfo>,
+        message: String,
+        preemption: Option<Preemption>,
+        forget_nomination: bool,
+    ) {
         self.telemetry.unschedulable();
         tracing::info!(pod = %pod.key(), message, "unschedulable");
         self.recorder.event(pod.pod.as_ref(), EventType::Warning, "FailedScheduling", message.clone());
-        self.tell(&pod.pod, "Unschedulable", &message).await;
+        let node = preemption.as_ref().map(|preemption| preemption.node.clone());
+        let nomination = node.as_deref().or(forget_nomination.then_some(""));
+        self.tell(&pod.pod, "Unschedulable", &message, nomination).await;
+        if let Some(preemption) = preemption {
+            self.make_room(&pod, preemption).await;
+        }
     }
 
-    /// Sets the condition `PodScheduled=False`, unless it says so already.
-    pub async fn tell(&self, pod: &Pod, reason: &str, message: &str) {
+    async fn make_room(&self, pod: &PodInfo, Preemption { node, victims, displaced }: Preemption) {
+        tracing::info!(pod = %pod.key(), %node, victims = victims.len(), "preempting");
+        self.telemetry.preempted(victims.len());
+        for other in &displaced {
+            self.nominate(&other.pod, "").await;
+        }
+        for victim in victims {
+            if let Err(error) = self.evict(pod, &victim, &node).await {
+                tracing::warn!(victim = %victim.key(), %error, "victim cannot be deleted");
+                self.shared.lock().not_preempted(&pod.uid, Instant::now());
+                self.shared.wake();
+                return;
+            }
+        }
+    }
+
+    /// Deletes a victim with its own grace, after telling it why.
+    async fn evict(&self, pod: &PodInfo, victim: &PodInfo, node: &str) -> Result<(), Error> {
+        let pods = self.client.namespaced::<Pod>(victim.namespace());
+        let why = format!("{}: preempting to accommodate a higher priority pod", pod.scheduler_name());
+        let condition = json!({
+            "type": "DisruptionTarget", "status": "True", "reason": DISRUPTED, "message": why,
+            "lastTransitionTime": whole_seconds(&self.clock.now().to_string()),
+            "observedGeneration": victim.pod.metadata.generation,
+        });
+        let told = json!({"metadata": {"uid": &*victim.uid}, "status": {"conditions": [condition]}});
+        match pods.patch_status(victim.pod.name(), &Patch::Strategic(told)).await {
+            Ok(_) => {}
+            // Gone, or replaced by another of its name: what was wanted.
+            Err(error) if error.is_not_found() || error.is_conflict() => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        let preconditions = Preconditions { uid: Some(victim.uid.to_string()), resource_version: None };
+        let options = DeleteOptions { preconditions: Some(preconditions), ..DeleteOptions::default() };
+        match pods.delete(victim.pod.name(), &options).await {
+            Ok(_) => {
+                let message = format!("Preempted by pod {} on node {node}", pod.uid);
+                self.recorder.event(victim.pod.as_ref(), EventType::Normal, "Preempted", message);
+                Ok(())
+            }
+            Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn nominate(&self, pod: &Pod, node: &str) {
+        let pods = self.client.namespaced::<Pod>(pod.namespace());
+        let nomination = json!({"metadata": {"uid": pod.uid()}, "status": {"nominatedNodeName": node}});
+        match pods.patch_status(pod.name(), &Patch::Strategic(nomination)).await {
+            Ok(_) => {}
+            Err(error) if error.is_not_found() || error.is_conflict() => {}
+            Err(error) => tracing::warn!(pod = %api::meta::key(pod), %error, "nomination cannot be changed"),
+        }
+    }
+
+    /// Has volumes bound or made where the pod is to run.
+    pub async fn volumes(self, pod: Arc<PodInfo>, node: Arc<str>, writes: Vec<Write>) {
+        for write in writes {
+            let outcome = match &write {
+                Write::Bind { volume, claim } => {
+                    let volumes = self.client.all::<PersistentVolume>();
+                    let reference = client::reference(&**claim);
+                    let patch = json!({"spec": {"claimRef": reference}});
+                    volumes.patch(volume, &Patch::Merge(patch)).await.map(drop)
+                }
+                Write::Provision(claim) if claim.annotation(SELECTED_NODE) == Some(&*node) => Ok(()),
+                Write::Provision(claim) => {
+                    let claims = self.client.namespaced::<PersistentVolumeClaim>(pod.namespace());
+                    let patch =
+                        json!({"metadata": {"uid": claim.uid(), "annotations": {SELECTED_NODE: &*node}}});
+                    claims.patch(claim.name(), &Patch::Merge(patch)).await.map(drop)
+                }
+            };
+            if let Err(error) = outcome {
+                tracing::warn!(pod = %pod.key(), %error, "a volume cannot be bound");
+                self.shared.lock().not_preempted(&pod.uid, Instant::now());
+                self.shared.wake();
+                return;
+            }
+        }
+    }
+
+    /// Sets the condition `PodScheduled=False`, and where room is being made (the empty string: nowhere any
+    /// more), unless the pod says so already.
+    pub async fn tell(&self, pod: &Pod, reason: &str, message: &str, nomination: Option<&str>) {
         let now = self.clock.now().to_string();
-        let Some(status) = condition(pod, reason, message, &now) else { return };
+        let Some(status) = condition(pod, reason, message, &now, nomination) else { return };
         let pods = self.client.namespaced::<Pod>(pod.namespace());
         match pods.patch_status(pod.name(), &Patch::Strategic(status)).await {
             Ok(_) => {}
@@ -137,23 +235,33 @@ fn binding(pod: &Pod, node: &str) -> Value {
 }
 
 /// The patch of a pod's status that says why it is not scheduled; `None` when it says so already.
-fn condition(pod: &Pod, reason: &str, message: &str, now: &str) -> Option<Value> {
+fn condition(pod: &Pod, reason: &str, message: &str, now: &str, nomination: Option<&str>) -> Option<Value> {
     let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
     let present = conditions.and_then(|list| list.iter().find(|c| c.type_ == "PodScheduled"));
     let same = present.is_some_and(|c| {
         c.status == "False" && c.reason.as_deref() == Some(reason) && c.message.as_deref() == Some(message)
     });
-    if same {
+    let nominated = pod.status.as_ref().and_then(|s| s.nominated_node_name.as_deref()).unwrap_or_default();
+    let nomination = nomination.filter(|node| *node != nominated);
+    if same && nomination.is_none() {
         return None;
     }
-    let whole_seconds = now.split('.').next().unwrap_or(now).trim_end_matches('Z');
     let mut condition =
         json!({"type": "PodScheduled", "status": "False", "reason": reason, "message": message});
     if present.is_none_or(|c| c.status != "False") {
-        condition["lastTransitionTime"] = format!("{whole_seconds}Z").into();
+        condition["lastTransitionTime"] = whole_seconds(now).into();
     }
     condition["observedGeneration"] = json!(pod.metadata.generation);
-    Some(json!({"status": {"conditions": [condition]}}))
+    let mut status = json!({"conditions": [condition]});
+    if let Some(node) = nomination {
+        status["nominatedNodeName"] = node.into();
+    }
+    Some(json!({"status": status}))
+}
+
+/// A time as the API writes those of conditions.
+fn whole_seconds(now: &str) -> String {
+    format!("{}Z", now.split('.').next().unwrap_or(now).trim_end_matches('Z'))
 }
 
 #[cfg(test)]
@@ -165,14 +273,17 @@ mod tests {
     fn a_condition_that_says_the_same_is_not_written_again() {
         let fresh = pod("p").build();
         let now = "2026-01-01T00:00:00.5Z";
-        let patch = condition(&fresh, "Unschedulable", "m", now).unwrap();
+        let patch = condition(&fresh, "Unschedulable", "m", now, None).unwrap();
         let written = &patch["status"]["conditions"][0];
         assert_eq!((&written["status"], &written["reason"]), (&json!("False"), &json!("Unschedulable")));
         assert_eq!(written["lastTransitionTime"], "2026-01-01T00:00:00Z");
         let mut told = fresh.as_ref().clone();
         told.status = serde_json::from_value(patch["status"].clone()).unwrap();
-        assert_eq!(condition(&told, "Unschedulable", "m", now), None);
-        let again = condition(&told, "Unschedulable", "other", now).unwrap();
+        assert_eq!(condition(&told, "Unschedulable", "m", now, None), None);
+        let nominated = condition(&told, "Unschedulable", "m", now, Some("n")).unwrap();
+        assert_eq!(nominated["status"]["nominatedNodeName"], "n");
+        assert_eq!(condition(&told, "Unschedulable", "m", now, Some("")), None);
+        let again = condition(&told, "Unschedulable", "other", now, None).unwrap();
         assert!(
             again["status"]["conditions"][0].get("lastTransitionTime").is_none(),
             "False since the first time"

@@ -88,7 +88,12 @@ impl PodFixture {
     }
 
     pub fn phase(mut self, phase: &str) -> Self {
-        self.0["status"] = json!({"phase": phase});
+        self.0["status"]["phase"] = phase.into();
+        self
+    }
+
+    pub fn status(mut self, field: &str, value: Value) -> Self {
+        self.0["status"][field] = value;
         self
     }
 

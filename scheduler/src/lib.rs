@@ -4,13 +4,16 @@
 //! and `bind` carries out what it decides.
 
 pub mod bind;
+pub mod cluster;
 pub mod core;
 pub mod explain;
+mod feed;
 #[cfg(test)]
 mod fixtures;
 pub mod framework;
 pub mod plugins;
 pub mod pod;
+pub mod profile;
 pub mod queue;
 pub mod resources;
 pub mod run;
@@ -18,5 +21,7 @@ pub mod schedule;
 pub mod serve;
 pub mod snapshot;
 pub mod telemetry;
+pub mod terms;
+pub mod volumes;
 
 pub use run::{Config, Error, run};

@@ -10,6 +10,7 @@ use component::flags::{ClientArgs, LeaderArgs, ServeArgs};
 use component::logging::{self, LoggingArgs};
 use component::shutdown;
 use scheduler::Config;
+use scheduler::profile::Profile;
 
 /// Assigns pods to nodes.
 #[derive(Parser)]
@@ -77,14 +78,8 @@ fn config(args: Args) -> anyhow::Result<Config> {
         retry_period: args.leader.leader_elect_retry_period,
     });
     let seed = args.seed.unwrap_or_else(rand::random);
+    let percentage = args.percentage_of_nodes_to_score.into();
+    let profiles = vec![Profile { percentage, ..Profile::default() }];
     tracing::info!(seed, "ties are broken with this seed");
-    Ok(Config {
-        client: Client::new(client),
-        clock: Clock::system(),
-        leader,
-        serving,
-        seed,
-        percentage_of_nodes_to_score: args.percentage_of_nodes_to_score.into(),
-        host,
-    })
+    Ok(Config { client: Client::new(client), clock: Clock::system(), leader, serving, seed, profiles, host })
 }

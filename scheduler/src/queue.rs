@@ -11,8 +11,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::framework::Event;
-use crate::plugins::FILTERS;
 use crate::pod::PodInfo;
+use crate::profile::Profile;
 use crate::schedule::FilterSet;
 
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
@@ -43,7 +43,11 @@ pub struct Queued {
     /// Its place in the order of arrival.
     arrival: u64,
     backoff_until: Instant,
+    /// The place of its profile.
+    pub profile: usize,
     refused_by: FilterSet,
+    /// The events that can change the minds of those filters.
+    listens: u16,
 }
 
 /// How many pods wait, and for what.
@@ -69,11 +73,13 @@ pub struct Queue {
     unschedulable: BTreeSet<(Instant, u64, Arc<str>)>,
     gated: usize,
     arrivals: u64,
+    /// By the bits of events: how many unschedulable pods listen.
+    listening: [usize; 16],
 }
 
 impl Queue {
     /// A pod came, or changed. One that is new, or changed in what it asks for, is decided next.
-    pub fn set(&mut self, pod: Arc<PodInfo>, gated: bool, now: Instant) {
+    pub fn set(&mut self, pod: Arc<PodInfo>, profile: usize, gated: bool, now: Instant) {
         let uid = pod.uid.clone();
         match self.pods.get(&uid).map(|(queued, place)| (queued.clone(), place.clone())) {
             None => {
@@ -84,11 +90,14 @@ impl Queue {
                     since: now,
                     arrival: self.arrivals,
                     backoff_until: now,
+                    profile,
+                    listens: 0,
                     refused_by: FilterSet::default(),
                 };
                 if gated { self.put(queued, Place::Gated) } else { self.activate(queued) }
             }
             Some((mut queued, place)) => {
+                queued.profile = profile;
                 let asks_anew = matters(&queued.pod, &pod) || matches!(place, Place::Gated) != gated;
                 queued.pod = pod;
                 self.remove(&uid);
@@ -114,6 +123,7 @@ impl Queue {
             }
             Place::Unschedulable { since } => {
                 self.unschedulable.remove(&(since, queued.arrival, queued.pod.uid.clone()));
+                self.listen(queued.listens, false);
             }
             Place::Gated => self.gated -= 1,
         }
@@ -128,9 +138,18 @@ impl Queue {
     }
 
     /// A pod was decided in vain, for the reasons of these filters.
-    pub fn unschedulable(&mut self, mut queued: Queued, refused_by: FilterSet, now: Instant) {
+    pub fn unschedulable(
+        &mut self,
+        mut queued: Queued,
+        refused_by: FilterSet,
+        profiles: &[Profile],
+        now: Instant,
+    ) {
         queued.attempts += 1;
         queued.refused_by = refused_by;
+        let filters = profiles.get(queued.profile).map(|profile| &profile.filters);
+        let listening = refused_by.iter().filter_map(|place| filters?.get(place)).map(|f| f.events());
+        queued.listens = listening.fold(0, |all, one| all | one);
         queued.backoff_until = now + backoff(queued.attempts);
         self.put(queued, Place::Unschedulable { since: now });
     }
@@ -143,10 +162,16 @@ impl Queue {
     }
 
     /// Something happened: pods for which it may matter are tried again, the others are left alone.
-    pub fn event(&mut self, event: &Event<'_>, now: Instant) {
+    pub fn event(&mut self, event: &Event<'_>, profiles: &[Profile], now: Instant) {
+        if self.listening[event.bit().trailing_zeros() as usize] == 0 {
+            return;
+        }
         let concerned = |uid: &&Arc<str>| {
             let (queued, _) = &self.pods[*uid];
-            queued.refused_by.iter().any(|filter| FILTERS[filter].hint(&queued.pod, event))
+            let Some(profile) = profiles.get(queued.profile) else { return false };
+            let refused = queued.refused_by.iter().filter_map(|place| profile.filters.get(place));
+            let mut listening = refused.filter(|filter| filter.events() & event.bit() != 0);
+            listening.any(|filter| filter.hint(&queued.pod, event))
         };
         let waiting = self.unschedulable.iter().map(|(_, _, uid)| uid);
         let concerned: Vec<Arc<str>> = waiting.filter(concerned).cloned().collect();
@@ -197,6 +222,22 @@ impl Queue {
         }
     }
 
+    fn listen(&mut self, events: u16, begin: bool) {
+        let counts = self.listening.iter_mut().enumerate().filter(|(bit, _)| events & (1 << bit) != 0);
+        for (_, count) in counts {
+            *count = if begin { *count + 1 } else { count.saturating_sub(1) };
+        }
+    }
+
+    /// Tries a pod again after its backoff, whatever it waits for.
+    pub fn wake(&mut self, uid: &str, now: Instant) {
+        if matches!(self.pods.get(uid), Some((_, Place::Unschedulable { .. })))
+            && let Some(queued) = self.remove(uid)
+        {
+            self.requeue(queued, now);
+        }
+    }
+
     fn requeue(&mut self, queued: Queued, now: Instant) {
         let until = queued.backoff_until;
         if until <= now { self.activate(queued) } else { self.put(queued, Place::Backoff(until)) }
@@ -218,6 +259,7 @@ impl Queue {
             }
             Place::Unschedulable { since } => {
                 self.unschedulable.insert((*since, queued.arrival, uid.clone()));
+                self.listen(queued.listens, true);
             }
             Place::Gated => self.gated += 1,
         }

@@ -23,8 +23,8 @@ pub struct Resources {
     pub ephemeral: i64,
     /// How many pods.
     pub pods: i64,
-    /// Everything else by name, in whole units; empty for almost all pods and nodes.
-    pub extended: BTreeMap<Arc<str>, i64>,
+    /// Everything else by name, in whole units; nothing for almost all pods and nodes, hence elsewhere.
+    more: Option<Box<BTreeMap<Arc<str>, i64>>>,
 }
 
 impl Resources {
@@ -39,11 +39,41 @@ impl Resources {
                 "ephemeral-storage" => resources.ephemeral = amount.to_units(),
                 "pods" => resources.pods = amount.to_units(),
                 _ => {
-                    resources.extended.insert(name.as_str().into(), amount.to_units());
+                    resources.more_mut().insert(name.as_str().into(), amount.to_units());
                 }
             }
         }
         resources
+    }
+
+    /// Everything but what has a field of its own, ordered by name, in whole units.
+    pub fn extended(&self) -> impl Iterator<Item = (&Arc<str>, i64)> {
+        self.more.iter().flat_map(|more| more.iter()).map(|(name, amount)| (name, *amount))
+    }
+
+    /// One of [`Self::extended`]; 0 when there is none.
+    pub fn extended_of(&self, name: &str) -> i64 {
+        self.more.as_ref().and_then(|more| more.get(name)).copied().unwrap_or(0)
+    }
+
+    /// Whether there is nothing but what has a field of its own.
+    pub fn is_plain(&self) -> bool {
+        self.more.is_none()
+    }
+
+    /// The amount of a resource by its name in the API: millicores of CPU, whole units of all else.
+    pub fn amount(&self, name: &str) -> i64 {
+        match name {
+            "cpu" => self.cpu,
+            "memory" => self.memory,
+            "ephemeral-storage" => self.ephemeral,
+            "pods" => self.pods,
+            other => self.extended_of(other),
+        }
+    }
+
+    fn more_mut(&mut self) -> &mut BTreeMap<Arc<str>, i64> {
+        self.more.get_or_insert_default()
     }
 
     fn combine(&mut self, other: &Self, combine: impl Fn(i64, i64) -> i64) {
@@ -51,9 +81,9 @@ impl Resources {
         self.memory = combine(self.memory, other.memory);
         self.ephemeral = combine(self.ephemeral, other.ephemeral);
         self.pods = combine(self.pods, other.pods);
-        for (name, amount) in &other.extended {
-            let held = self.extended.entry(name.clone()).or_insert(0);
-            *held = combine(*held, *amount);
+        for (name, amount) in other.extended() {
+            let held = self.more_mut().entry(name.clone()).or_insert(0);
+            *held = combine(*held, amount);
         }
     }
 
@@ -65,7 +95,12 @@ impl Resources {
     /// Subtracts what was added before.
     pub fn subtract(&mut self, other: &Self) {
         self.combine(other, i64::saturating_sub);
-        self.extended.retain(|_, amount| *amount != 0);
+        if let Some(more) = &mut self.more {
+            more.retain(|_, amount| *amount != 0);
+            if more.is_empty() {
+                self.more = None;
+            }
+        }
     }
 
     /// The greater of each.
@@ -106,8 +141,8 @@ impl Request {
 
     /// Whether nothing is asked for but a place.
     pub fn is_best_effort(&self) -> bool {
-        let Resources { cpu, memory, ephemeral, pods: _, extended } = &self.stated;
-        *cpu == 0 && *memory == 0 && *ephemeral == 0 && extended.values().all(|v| *v == 0)
+        let Resources { cpu, memory, ephemeral, pods: _, more: _ } = &self.stated;
+        *cpu == 0 && *memory == 0 && *ephemeral == 0 && self.stated.extended().all(|(_, v)| v == 0)
     }
 }
 
@@ -214,7 +249,7 @@ mod tests {
         let mut sum = Resources::default();
         sum.add(&some);
         sum.add(&some);
-        assert_eq!((sum.cpu, sum.extended["nvidia.com/gpu"]), (2000, 4));
+        assert_eq!((sum.cpu, sum.extended_of("nvidia.com/gpu")), (2000, 4));
         sum.subtract(&some);
         sum.subtract(&some);
         assert_eq!(sum, Resources::default());

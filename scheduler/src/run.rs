@@ -3,12 +3,10 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use api::meta::MetaExt;
-use api::openapi::api::core::v1::{Node, Pod};
-use client::{Change, Client, Informer, LeaderConfig, ListParams, Recorder, lead};
+use client::{Client, LeaderConfig, Recorder, lead};
 use component::clock::Clock;
 use component::flags::Serving;
-use component::health::{Check, Health};
+use component::health::Health;
 use component::metrics::Metrics;
 use component::tasks::{Spawner, Tasks, lock};
 use component::tls;
@@ -18,11 +16,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bind::Binder;
 use crate::core::{Core, Step};
-use crate::pod::{Standing, standing};
+use crate::feed::Feed;
+use crate::profile::Profile;
 use crate::telemetry::Telemetry;
 
 /// Everything that a scheduler is told when it starts.
-#[derive(Clone)]
 pub struct Config {
     /// The API server.
     pub client: Client,
@@ -34,8 +32,8 @@ pub struct Config {
     pub serving: Option<Serving>,
     /// The seed of the generator that breaks ties.
     pub seed: u64,
-    /// `percentageOfNodesToScore`; 0 adapts.
-    pub percentage_of_nodes_to_score: usize,
+    /// Which plugins decide, by the name that pods ask for.
+    pub profiles: Vec<Profile>,
     /// The name under which events are recorded.
     pub host: String,
 }
@@ -87,13 +85,13 @@ impl Shared {
 }
 
 /// Schedules pods until `shutdown`.
-pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
+pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), Error> {
     let tasks = Tasks::new("kube-scheduler");
     let metrics = Metrics::new("kube-scheduler");
     let telemetry = Telemetry::new(&metrics);
     let health = Health::new();
     let synced = health.check("informer-sync");
-    let shared = Shared::new(Core::new(config.seed, config.percentage_of_nodes_to_score));
+    let shared = Shared::new(Core::new(config.seed, std::mem::take(&mut config.profiles)));
     let served = serve(&config, health, metrics, shared.clone(), &tasks.spawner())?;
     let recorder = Recorder::new(
         &config.client,
@@ -156,68 +154,6 @@ fn serve(
     })
 }
 
-struct Feed {
-    nodes: Informer<Node>,
-    pods: Informer<Pod>,
-}
-
-impl Feed {
-    /// Begins to watch, also while another instance leads: so a new leader knows everything.
-    fn start(client: &Client, shared: &Shared, binder: &Binder, tasks: &Spawner) -> Self {
-        let nodes = Informer::<Node>::new(client.all(), ListParams::default());
-        let pods = Informer::<Pod>::new(client.all(), ListParams::default());
-        let to = shared.clone();
-        nodes.on_change(move |change| {
-            match change {
-                Change::Added(node) | Change::Updated { new: node, .. } => {
-                    to.lock().set_node(node, Instant::now())
-                }
-                Change::Deleted(node) => to.lock().remove_node(node.name()),
-            }
-            to.wake();
-        });
-        let (to, binder, spawner) = (shared.clone(), binder.clone(), tasks.clone());
-        pods.on_change(move |change| {
-            feed_pod(&to, change);
-            to.wake();
-            if let Change::Added(pod) | Change::Updated { new: pod, .. } = change
-                && standing(pod) == Standing::Gated
-            {
-                let (binder, pod) = (binder.clone(), pod.clone());
-                spawner.spawn("gated", async move {
-                    let why = "Scheduling is blocked due to non-empty scheduling gates";
-                    binder.tell(&pod, "SchedulingGated", why).await;
-                });
-            }
-        });
-        nodes.start(tasks);
-        pods.start(tasks);
-        Self { nodes, pods }
-    }
-
-    async fn synced(&self, check: &Check) {
-        self.nodes.synced().await;
-        self.pods.synced().await;
-        check.ok();
-    }
-}
-
-fn feed_pod(shared: &Shared, change: &Change<Pod>) {
-    let now = Instant::now();
-    let mut core = shared.lock();
-    match change {
-        Change::Added(pod) => core.set_pod(pod, now),
-        Change::Updated { old, new } => {
-            // Deleted and made again under the same name.
-            if old.uid() != new.uid() {
-                core.remove_pod(old.uid(), now);
-            }
-            core.set_pod(new, now);
-        }
-        Change::Deleted(pod) => core.remove_pod(pod.uid(), now),
-    }
-}
-
 #[derive(Clone)]
 struct Worker {
     shared: Shared,
@@ -268,7 +204,10 @@ impl Worker {
             let _permit = permits.acquire().await;
             match step {
                 Step::Bind { queued, node } => binder.bind(*queued, node).await,
-                Step::Fail { pod, message } => binder.fail(pod, message).await,
+                Step::Volumes { pod, node, writes } => binder.volumes(pod, node, writes).await,
+                Step::Fail { pod, message, preemption, forget_nomination } => {
+                    binder.fail(pod, message, preemption, forget_nomination).await;
+                }
             }
         });
         true

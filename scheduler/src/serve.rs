@@ -23,7 +23,7 @@ async fn decision(
         return refusal.into_response();
     }
     let key = api::meta::key_of(&namespace, &name);
-    match shared.lock().explain().show(&key) {
+    match shared.lock().explain(&key) {
         Some(decision) => Json(decision).into_response(),
         None => {
             (StatusCode::NOT_FOUND, format!("no decision about pod {key:?} is kept here\n")).into_response()

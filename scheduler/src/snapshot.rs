@@ -1,105 +1,23 @@
 //! The nodes and what runs on them, kept up to date event by event. Decisions read it in place.
 
-use std::collections::{BTreeMap, HashMap};
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use api::meta::MetaExt;
 use api::openapi::api::core::v1::Node;
 
-use crate::plugins::node_ports::{HostPort, UsedPorts};
 use crate::pod::PodInfo;
-use crate::resources::Resources;
+use crate::terms::Labels;
 
-/// A taint with the sentence that refuses a pod for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NodeTaint {
-    /// The key.
-    pub key: String,
-    /// The value, perhaps empty.
-    pub value: String,
-    /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`.
-    pub effect: String,
-    /// `node(s) had untolerated taint {key: value}`.
-    pub reason: Arc<str>,
-}
+mod counts;
+mod node;
+mod topology;
 
-/// One node: what it is, and what is taken of it.
-#[derive(Clone, Debug)]
-pub struct NodeState {
-    /// The name.
-    pub name: Arc<str>,
-    /// `spec.unschedulable`.
-    pub unschedulable: bool,
-    /// `spec.taints`.
-    pub taints: Vec<NodeTaint>,
-    /// What there is for pods.
-    pub allocatable: Resources,
-    /// What pods asked for.
-    pub requested: Resources,
-    /// CPU that pods asked for, with defaults.
-    pub scored_cpu: i64,
-    /// Memory that pods asked for, with defaults.
-    pub scored_memory: i64,
-    /// Ports that pods took.
-    pub ports: UsedPorts,
-    /// `metadata.labels`.
-    pub labels: Arc<BTreeMap<String, String>>,
-    /// Sizes of the images that are there.
-    pub images: Arc<HashMap<String, i64>>,
-}
-
-impl NodeState {
-    /// A node without pods.
-    pub fn new(node: &Node) -> Self {
-        let spec = node.spec.clone().unwrap_or_default();
-        let status = node.status.as_ref();
-        let allocatable = status.and_then(|s| s.allocatable.as_ref().or(s.capacity.as_ref()));
-        let taints = spec.taints.into_iter().flatten().map(|taint| {
-            let value = taint.value.unwrap_or_default();
-            let reason = format!("node(s) had untolerated taint {{{}: {value}}}", taint.key);
-            NodeTaint { key: taint.key, value, effect: taint.effect, reason: reason.into() }
-        });
-        let images = status.iter().flat_map(|s| s.images.iter().flatten()).flat_map(|image| {
-            let size = image.size_bytes.unwrap_or(0);
-            image.names.iter().flatten().map(move |name| (name.clone(), size))
-        });
-        Self {
-            name: node.name().into(),
-            unschedulable: spec.unschedulable.unwrap_or(false),
-            taints: taints.collect(),
-            allocatable: allocatable.map(Resources::of).unwrap_or_default(),
-            requested: Resources::default(),
-            scored_cpu: 0,
-            scored_memory: 0,
-            ports: UsedPorts::default(),
-            labels: Arc::new(node.metadata.labels.clone().unwrap_or_default()),
-            images: Arc::new(images.collect()),
-        }
-    }
-
-    /// Whether decisions can tell the two apart, apart from what runs there.
-    fn same_offer(&self, other: &Self) -> bool {
-        self.unschedulable == other.unschedulable
-            && self.taints == other.taints
-            && self.allocatable == other.allocatable
-            && self.labels == other.labels
-            && self.images == other.images
-    }
-
-    fn take(&mut self, pod: &PodInfo) {
-        self.requested.add(&pod.request.stated);
-        self.scored_cpu = self.scored_cpu.saturating_add(pod.request.scored_cpu);
-        self.scored_memory = self.scored_memory.saturating_add(pod.request.scored_memory);
-        pod.ports.iter().for_each(|port: &HostPort| self.ports.add(port));
-    }
-
-    fn give_back(&mut self, pod: &PodInfo) {
-        self.requested.subtract(&pod.request.stated);
-        self.scored_cpu = self.scored_cpu.saturating_sub(pod.request.scored_cpu);
-        self.scored_memory = self.scored_memory.saturating_sub(pod.request.scored_memory);
-        pod.ports.iter().for_each(|port: &HostPort| self.ports.remove(port));
-    }
-}
+use counts::Counts;
+pub use counts::{Carried, Namespaces, Selection, Strength, speaks_of};
+pub use node::{NodeChange, NodeState, NodeTaint, Rest};
+use topology::Topology;
+pub use topology::{Column, NONE};
 
 /// A pod that takes room.
 #[derive(Clone, Debug)]
@@ -112,17 +30,6 @@ pub struct Placed {
     pub assumed: bool,
 }
 
-/// How a node changed.
-#[derive(Clone, Debug)]
-pub enum NodeChange {
-    /// In nothing that matters.
-    Nothing,
-    /// It is new.
-    Added,
-    /// It was this before.
-    Updated(Box<NodeState>),
-}
-
 /// All nodes, and all pods that have one.
 #[derive(Debug, Default)]
 pub struct Snapshot {
@@ -130,10 +37,18 @@ pub struct Snapshot {
     index: HashMap<Arc<str>, usize>,
     /// By uid.
     pods: HashMap<Arc<str>, Placed>,
-    /// By the name of the node: what a node takes up when it appears after its pods.
-    by_node: HashMap<Arc<str>, Vec<Arc<str>>>,
+    /// Pods whose node is not known, by its name: what it takes up when it appears after them.
+    homeless: HashMap<Arc<str>, Vec<Arc<PodInfo>>>,
     /// On how many nodes an image is.
     image_nodes: HashMap<String, usize>,
+    namespaces: Namespaces,
+    /// Names by the ids of nodes; those of nodes that are gone stay until [`Self::renumber`].
+    names: Vec<Arc<str>>,
+    /// Places by the ids of nodes.
+    places: Vec<u32>,
+    /// Filled by what decisions ask for, hence mutable beneath them.
+    topology: RefCell<Topology>,
+    counts: RefCell<Counts>,
 }
 
 impl Snapshot {
@@ -150,6 +65,16 @@ impl Snapshot {
     /// The place of a node in [`Self::nodes`].
     pub fn position(&self, name: &str) -> Option<usize> {
         self.index.get(name).copied()
+    }
+
+    /// The place of the node with an id.
+    pub fn place(&self, id: u32) -> Option<usize> {
+        self.places.get(id as usize).filter(|place| **place != NONE).map(|place| *place as usize)
+    }
+
+    /// The name of the node with an id, even if it is gone.
+    pub fn name_of(&self, id: u32) -> &str {
+        self.names.get(id as usize).map_or("", |name| name)
     }
 
     /// A pod that takes room.
@@ -172,43 +97,128 @@ impl Snapshot {
         !self.image_nodes.is_empty()
     }
 
+    /// The labels of namespaces.
+    pub fn namespaces(&self) -> &Namespaces {
+        &self.namespaces
+    }
+
+    /// Which nodes share a value of a label.
+    pub fn column(&self, key: &Arc<str>) -> Column {
+        self.topology.borrow_mut().column(key, &self.nodes)
+    }
+
+    /// By the places of nodes: how many of these pods are there.
+    pub fn count(&self, selection: &Selection) -> Arc<Vec<u32>> {
+        self.counts.borrow_mut().of(selection, &self.nodes, &self.namespaces)
+    }
+
+    /// Calls `see` with each term that pods carry, and on which nodes, by id, how many do.
+    pub fn carried(&self, mut see: impl FnMut(&Carried, &HashMap<u32, u32>)) {
+        self.counts.borrow().carried().for_each(|(carried, nodes)| see(carried, nodes));
+    }
+
+    /// Keeps a namespace's labels; `None` when it is gone. Tells whether that is any news.
+    pub fn set_namespace(&mut self, name: &str, labels: Option<&Labels>) -> bool {
+        let news = match labels {
+            Some(labels) if self.namespaces.get(name) == Some(labels) => false,
+            Some(labels) => {
+                self.namespaces.insert(name.to_owned(), labels.clone());
+                true
+            }
+            None => self.namespaces.remove(name).is_some(),
+        };
+        if news {
+            self.counts.get_mut().namespace_changed();
+        }
+        news
+    }
+
     /// Adds a node, or takes over what changed in it.
     pub fn set_node(&mut self, node: &Node) -> NodeChange {
         let mut new = NodeState::new(node);
-        match self.index.get(&new.name).copied() {
+        match self.index.get(new.name()) {
             Some(position) => {
-                let held = &mut self.nodes[position];
+                let held = &mut self.nodes[*position];
                 if held.same_offer(&new) {
                     return NodeChange::Nothing;
                 }
-                new.name = held.name.clone();
-                new.requested = held.requested.clone();
-                (new.scored_cpu, new.scored_memory) = (held.scored_cpu, held.scored_memory);
-                new.ports = held.ports.clone();
-                let images = new.images.clone();
-                let old = std::mem::replace(held, new);
-                self.count_images(&old.images, &images);
+                let mut old = held.clone();
+                std::mem::swap(&mut held.allocatable, &mut new.allocatable);
+                held.unschedulable = new.unschedulable;
+                held.has_hard_taints = new.has_hard_taints;
+                held.has_soft_taints = new.has_soft_taints;
+                held.rest.taints = new.rest.taints;
+                held.rest.labels = new.rest.labels;
+                held.rest.images = new.rest.images.clone();
+                // Whoever is told of the change asks what the node offered, not who was there.
+                old.rest.pods.clear();
+                self.topology.get_mut().set(held);
+                self.count_images(&old.rest.images, &new.rest.images);
                 NodeChange::Updated(Box::new(old))
             }
             None => {
-                for uid in self.by_node.get(&new.name).into_iter().flatten() {
-                    new.take(&self.pods[uid].pod);
-                }
-                self.count_images(&HashMap::new(), &new.images.clone());
-                self.index.insert(new.name.clone(), self.nodes.len());
+                let at = self.nodes.len();
+                let name = new.name().clone();
+                new.position = u32::try_from(at).unwrap_or(NONE);
+                new.id = u32::try_from(self.names.len()).unwrap_or(NONE);
+                self.names.push(name.clone());
+                self.places.push(new.position);
+                self.count_images(&HashMap::new(), &new.rest.images.clone());
+                self.index.insert(name.clone(), at);
+                self.topology.get_mut().set(&new);
+                self.counts.get_mut().push();
                 self.nodes.push(new);
+                for pod in self.homeless.remove(&name).unwrap_or_default() {
+                    self.put(&pod, at);
+                }
                 NodeChange::Added
             }
         }
     }
 
     /// Removes a node. Its pods stay known: they are somebody else's to delete.
-    pub fn remove_node(&mut self, name: &str) {
-        let Some(position) = self.index.remove(name) else { return };
+    pub fn remove_node(&mut self, name: &str) -> Option<NodeState> {
+        let position = *self.index.get(name)?;
+        let pods = self.nodes[position].pods().to_vec();
+        for pod in &pods {
+            self.take_off(pod, position);
+        }
+        self.index.remove(name);
         let gone = self.nodes.swap_remove(position);
-        self.count_images(&gone.images, &HashMap::new());
-        if let Some(moved) = self.nodes.get(position) {
-            self.index.insert(moved.name.clone(), position);
+        if !pods.is_empty() {
+            self.homeless.insert(gone.name().clone(), pods);
+        }
+        self.places[gone.id as usize] = NONE;
+        self.count_images(&gone.rest.images, &HashMap::new());
+        if let Some(moved) = self.nodes.get_mut(position) {
+            moved.position = gone.position;
+            self.places[moved.id as usize] = gone.position;
+            self.index.insert(moved.name().clone(), position);
+        }
+        self.topology.get_mut().swap_remove(position, &self.nodes);
+        self.counts.get_mut().swap_remove(position);
+        Some(gone)
+    }
+
+    /// Whether most ids belong to nodes that are gone.
+    pub fn wants_renumbering(&self) -> bool {
+        self.names.len() > 4 * self.nodes.len() + 4096
+    }
+
+    /// Gives the nodes new ids. Whoever remembers one has to forget it.
+    pub fn renumber(&mut self) {
+        self.names.clear();
+        self.places.clear();
+        let pods: Vec<(usize, Vec<Arc<PodInfo>>)> =
+            self.nodes.iter().map(|node| (node.place(), node.pods().to_vec())).collect();
+        for (at, pods) in &pods {
+            pods.iter().for_each(|pod| self.take_off(pod, *at));
+            let id = u32::try_from(self.names.len()).unwrap_or(NONE);
+            let node = &mut self.nodes[*at];
+            node.id = id;
+            self.names.push(node.name().clone());
+            self.places.push(node.position);
+            pods.iter().for_each(|pod| self.put(pod, *at));
         }
     }
 
@@ -217,13 +227,16 @@ impl Snapshot {
         self.remove_pod(&pod.uid.clone());
         let node: Arc<str> = match self.index.get(node) {
             Some(position) => {
-                let state = &mut self.nodes[*position];
-                state.take(&pod);
-                state.name.clone()
+                let position = *position;
+                self.put(&pod, position);
+                self.nodes[position].name().clone()
             }
-            None => node.into(),
+            None => {
+                let node: Arc<str> = node.into();
+                self.homeless.entry(node.clone()).or_default().push(pod.clone());
+                node
+            }
         };
-        self.by_node.entry(node.clone()).or_default().push(pod.uid.clone());
         self.pods.insert(pod.uid.clone(), Placed { pod, node, assumed });
     }
 
@@ -234,19 +247,40 @@ impl Snapshot {
         }
     }
 
+    /// The API shows a pod where it is, with nothing changed that counts: only the object is replaced.
+    pub fn refresh(&mut self, pod: Arc<PodInfo>) {
+        let Some(placed) = self.pods.get_mut(&pod.uid) else { return };
+        if let Some(position) = self.index.get(&placed.node) {
+            self.nodes[*position].replace(&pod);
+        }
+        placed.assumed = false;
+        placed.pod = pod;
+    }
+
     /// Removes a pod and returns it.
     pub fn remove_pod(&mut self, uid: &str) -> Option<Placed> {
         let placed = self.pods.remove(uid)?;
         if let Some(position) = self.index.get(&placed.node) {
-            self.nodes[*position].give_back(&placed.pod);
-        }
-        if let Some(uids) = self.by_node.get_mut(&placed.node) {
-            uids.retain(|other| **other != *uid);
-            if uids.is_empty() {
-                self.by_node.remove(&placed.node);
+            self.take_off(&placed.pod, *position);
+        } else if let Some(pods) = self.homeless.get_mut(&placed.node) {
+            pods.retain(|other| *other.uid != *uid);
+            if pods.is_empty() {
+                self.homeless.remove(&placed.node);
             }
         }
         Some(placed)
+    }
+
+    fn put(&mut self, pod: &Arc<PodInfo>, at: usize) {
+        let node = &mut self.nodes[at];
+        node.take(pod);
+        self.counts.get_mut().pod(pod, at, node.id, true, &self.namespaces);
+    }
+
+    fn take_off(&mut self, pod: &PodInfo, at: usize) {
+        let node = &mut self.nodes[at];
+        node.give_back(pod);
+        self.counts.get_mut().pod(pod, at, node.id, false, &self.namespaces);
     }
 
     fn count_images(&mut self, old: &HashMap<String, i64>, new: &HashMap<String, i64>) {
@@ -268,6 +302,7 @@ impl Snapshot {
 mod tests {
     use super::*;
     use crate::fixtures::{node, pod};
+    use crate::resources::Resources;
 
     #[test]
     fn a_node_that_appears_after_its_pods_is_as_full_as_they_say() {

@@ -31,6 +31,8 @@ pub struct Telemetry {
     waited: Histogram,
     binding: Histogram,
     pending: Family<QueueLabel, Gauge>,
+    preemptions: Counter,
+    victims: Histogram,
 }
 
 impl Telemetry {
@@ -43,7 +45,13 @@ impl Telemetry {
             waited: seconds(),
             binding: seconds(),
             pending: Family::default(),
+            preemptions: Counter::default(),
+            victims: Histogram::new(exponential_buckets(1.0, 2.0, 7)),
         };
+        let help = "Total preemption attempts in the cluster";
+        metrics.register("scheduler_preemption_attempts", help, telemetry.preemptions.clone());
+        let help = "Number of selected preemption victims";
+        metrics.register("scheduler_preemption_victims", help, telemetry.victims.clone());
         let attempts = "Number of attempts to schedule pods, by the result";
         metrics.register("scheduler_schedule_attempts", attempts, telemetry.attempts.clone());
         let help = "Time that the decision itself took";
@@ -79,6 +87,12 @@ impl Telemetry {
     /// No node was found.
     pub fn unschedulable(&self) {
         self.attempts.get_or_create(&ResultLabel { result: "unschedulable" }).inc();
+    }
+
+    /// So many pods make room for another.
+    pub fn preempted(&self, victims: usize) {
+        self.preemptions.inc();
+        self.victims.observe(victims as f64);
     }
 
     /// A decision could not be carried out.

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use crate::validation;
 
 /// One comma-separated part of a selector.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Requirement {
     /// `key in (a,b)`, `key=a`: present with one of these values.
     In(String, BTreeSet<String>),
@@ -29,7 +29,7 @@ pub enum Requirement {
 pub struct LabelSelectorError(pub String);
 
 /// All requirements must hold. Without any, everything matches; [`Selector::nothing`] matches nothing.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Selector {
     requirements: Vec<Requirement>,
     nothing: bool,
@@ -54,6 +54,11 @@ impl Selector {
     /// The requirements, for indexing and printing.
     pub fn requirements(&self) -> &[Requirement] {
         &self.requirements
+    }
+
+    /// Several requirements, all of which must hold; without any, everything matches.
+    pub fn all_of(requirements: Vec<Requirement>) -> Self {
+        Self { requirements, nothing: false }
     }
 
     /// Labels that must be equal, as a Service's `spec.selector`. An empty map matches everything;

@@ -1,8 +1,8 @@
 //! ImageLocality: prefers nodes that have the pod's images, the more so the larger and commoner they are.
 
-use crate::framework::{MAX_SCORE, Score};
+use crate::framework::{Cycle, MAX_SCORE, Score};
 use crate::pod::PodInfo;
-use crate::snapshot::{NodeState, Snapshot};
+use crate::snapshot::NodeState;
 
 const MIB: i64 = 1024 * 1024;
 /// Less than this is soon pulled.
@@ -24,19 +24,16 @@ impl Score for ImageLocality {
         "ImageLocality"
     }
 
-    fn weight(&self) -> i64 {
-        1
+    fn pre_score(&self, _pod: &PodInfo, _feasible: &[usize], cycle: &mut Cycle<'_>) -> bool {
+        cycle.snapshot.knows_images()
     }
 
-    fn skip(&self, _pod: &PodInfo, snapshot: &Snapshot) -> bool {
-        !snapshot.knows_images()
-    }
-
-    fn score(&self, pod: &PodInfo, node: &NodeState, snapshot: &Snapshot) -> i64 {
+    fn score(&self, pod: &PodInfo, node: &NodeState, cycle: &Cycle<'_>) -> i64 {
+        let snapshot = cycle.snapshot;
         let nodes = snapshot.nodes().len().max(1) as f64;
         // An image that few nodes have would draw all pods to them.
         let weighted = |image: &String| {
-            let size = node.images.get(image)?;
+            let size = node.rest.images.get(image)?;
             Some((*size as f64 * (snapshot.nodes_with_image(image) as f64 / nodes)) as i64)
         };
         let sum: i64 = pod.images.iter().filter_map(weighted).sum();
@@ -49,7 +46,9 @@ impl Score for ImageLocality {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::Cluster;
     use crate::fixtures::{node, pod};
+    use crate::snapshot::Snapshot;
 
     #[test]
     fn a_node_with_the_image_is_preferred() {
@@ -57,10 +56,12 @@ mod tests {
         snapshot.set_node(&node("with").image("registry/app:1", 2000 * MIB).build());
         snapshot.set_node(&node("without").build());
         let pod = pod("p").image("registry/app:1").info();
-        let score = |name| ImageLocality.score(&pod, snapshot.node(name).unwrap(), &snapshot);
+        let (cluster, none) = (Cluster::default(), Snapshot::default());
+        let mut cycle = Cycle::new(&snapshot, &cluster);
+        assert!(ImageLocality.pre_score(&pod, &[0, 1], &mut cycle));
+        let score = |name| ImageLocality.score(&pod, snapshot.node(name).unwrap(), &cycle);
         assert_eq!((score("with"), score("without")), (100, 0));
-        assert!(!ImageLocality.skip(&pod, &snapshot));
-        assert!(ImageLocality.skip(&pod, &Snapshot::default()));
+        assert!(!ImageLocality.pre_score(&pod, &[], &mut Cycle::new(&none, &cluster)));
     }
 
     #[test]

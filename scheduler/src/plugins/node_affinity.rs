@@ -2,14 +2,37 @@
 
 use std::collections::BTreeMap;
 
-use api::openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, PodSpec};
+use api::openapi::api::core::v1::{
+    NodeAffinity as KubeNodeAffinity, NodeSelectorRequirement, NodeSelectorTerm, PodSpec,
+};
 
-use crate::framework::{Event, Filter, PreFilter, Score, Status, normalize_to_max};
+use crate::framework::{Cycle, Event, Filter, NODES, PreFilter, Refusal, Score, normalize_to_max};
 use crate::pod::PodInfo;
-use crate::snapshot::{NodeState, Snapshot};
+use crate::snapshot::NodeState;
 
 /// See the module.
-pub struct NodeAffinity;
+#[derive(Clone, Debug, Default)]
+pub struct NodeAffinity {
+    /// What holds for all pods of the profile besides their own affinity (`addedAffinity`).
+    added: Affinity,
+}
+
+impl NodeAffinity {
+    /// With `addedAffinity`.
+    pub fn with_added(affinity: &KubeNodeAffinity) -> Self {
+        Self { added: Affinity::of_node_affinity(Some(affinity)) }
+    }
+
+    /// Whether any node might be refused.
+    pub fn restricts(&self, pod: &PodInfo) -> bool {
+        pod.affinity.restricts() || self.added.restricts()
+    }
+
+    /// Whether the pod may run on the node.
+    pub fn allows(&self, pod: &PodInfo, node: &NodeState) -> bool {
+        pod.affinity.allows(node) && self.added.allows(node)
+    }
+}
 
 /// Where a pod must and would like to run.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -26,11 +49,15 @@ impl Affinity {
     /// Reads a pod's spec.
     pub fn of(spec: &PodSpec) -> Self {
         let affinity = spec.affinity.as_ref().and_then(|a| a.node_affinity.as_ref());
+        Self { selector: spec.node_selector.clone().unwrap_or_default(), ..Self::of_node_affinity(affinity) }
+    }
+
+    fn of_node_affinity(affinity: Option<&KubeNodeAffinity>) -> Self {
         let required = affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
         let preferred =
             affinity.and_then(|a| a.preferred_during_scheduling_ignored_during_execution.as_ref());
         Self {
-            selector: spec.node_selector.clone().unwrap_or_default(),
+            selector: BTreeMap::new(),
             required: required.map(|r| r.node_selector_terms.clone()),
             preferred: preferred
                 .into_iter()
@@ -40,8 +67,12 @@ impl Affinity {
         }
     }
 
+    fn restricts(&self) -> bool {
+        !self.selector.is_empty() || self.required.is_some()
+    }
+
     fn allows(&self, node: &NodeState) -> bool {
-        self.selector.iter().all(|(key, value)| node.labels.get(key) == Some(value))
+        self.selector.iter().all(|(key, value)| node.label(key) == Some(value))
             && self.required.as_ref().is_none_or(|terms| terms.iter().any(|term| matches(term, node)))
     }
 
@@ -62,15 +93,15 @@ impl Affinity {
 }
 
 /// All requirements of a term hold; a term without any matches nothing.
-fn matches(term: &NodeSelectorTerm, node: &NodeState) -> bool {
+pub fn matches(term: &NodeSelectorTerm, node: &NodeState) -> bool {
     let expressions = term.match_expressions.as_deref().unwrap_or_default();
     let fields = term.match_fields.as_deref().unwrap_or_default();
     if expressions.is_empty() && fields.is_empty() {
         return false;
     }
-    let label = |r: &NodeSelectorRequirement| holds(r, node.labels.get(&r.key).map(String::as_str));
+    let label = |r: &NodeSelectorRequirement| holds(r, node.label(&r.key));
     let field = |r: &NodeSelectorRequirement| {
-        holds(r, if r.key == "metadata.name" { Some(&*node.name) } else { None })
+        holds(r, if r.key == "metadata.name" { Some(&**node.name()) } else { None })
     };
     expressions.iter().all(label) && fields.iter().all(field)
 }
@@ -101,23 +132,34 @@ impl Filter for NodeAffinity {
         "NodeAffinity"
     }
 
-    fn pre_filter(&self, pod: &PodInfo) -> PreFilter {
-        let affinity = &pod.affinity;
-        if affinity.selector.is_empty() && affinity.required.is_none() {
+    fn pre_filter(&self, pod: &PodInfo, cycle: &mut Cycle<'_>) -> PreFilter {
+        if !self.restricts(pod) {
             return PreFilter::Skip;
         }
-        affinity.named().map_or(PreFilter::All, PreFilter::Only)
+        match pod.affinity.named() {
+            None => PreFilter::All,
+            Some(names) => {
+                PreFilter::Only(names.iter().filter_map(|name| cycle.snapshot.position(name)).collect())
+            }
+        }
     }
 
-    fn filter(&self, pod: &PodInfo, node: &NodeState) -> Result<(), Status> {
-        if pod.affinity.allows(node) {
-            return Ok(());
+    fn filter(&self, pod: &PodInfo, node: &NodeState, _cycle: &Cycle<'_>) -> Result<(), Refusal> {
+        if !self.added.allows(node) {
+            return Err(Refusal::for_good("node(s) didn't match scheduler-enforced node affinity"));
         }
-        Err(Status::because("node(s) didn't match Pod's node affinity/selector"))
+        if !pod.affinity.allows(node) {
+            return Err(Refusal::for_good("node(s) didn't match Pod's node affinity/selector"));
+        }
+        Ok(())
+    }
+
+    fn events(&self) -> u16 {
+        NODES
     }
 
     fn hint(&self, pod: &PodInfo, event: &Event<'_>) -> bool {
-        event.opens(self, pod)
+        event.opens(|node| self.allows(pod, node))
     }
 }
 
@@ -126,20 +168,16 @@ impl Score for NodeAffinity {
         "NodeAffinity"
     }
 
-    fn weight(&self) -> i64 {
-        2
+    fn pre_score(&self, pod: &PodInfo, _feasible: &[usize], _cycle: &mut Cycle<'_>) -> bool {
+        !(pod.affinity.preferred.is_empty() && self.added.preferred.is_empty())
     }
 
-    fn skip(&self, pod: &PodInfo, _snapshot: &Snapshot) -> bool {
-        pod.affinity.preferred.is_empty()
-    }
-
-    fn score(&self, pod: &PodInfo, node: &NodeState, _snapshot: &Snapshot) -> i64 {
-        let preferred = pod.affinity.preferred.iter();
+    fn score(&self, pod: &PodInfo, node: &NodeState, _cycle: &Cycle<'_>) -> i64 {
+        let preferred = pod.affinity.preferred.iter().chain(&self.added.preferred);
         preferred.filter(|(_, term)| matches(term, node)).map(|(weight, _)| weight).sum()
     }
 
-    fn normalize(&self, scores: &mut [i64]) {
+    fn normalize(&self, scores: &mut [i64], _cycle: &Cycle<'_>) {
         normalize_to_max(scores, false);
     }
 }
@@ -149,7 +187,13 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::cluster::Cluster;
     use crate::fixtures::{node, pod};
+    use crate::snapshot::Snapshot;
+
+    fn fits(pod: &PodInfo, node: &NodeState) -> bool {
+        NodeAffinity::default().allows(pod, node)
+    }
 
     fn n() -> NodeState {
         node("n1").label("zone", "a").label("cores", "8").state()
@@ -163,7 +207,7 @@ mod tests {
     fn check(key: &str, operator: &str, values: Value, fits: bool) {
         let terms = json!([{"matchExpressions": [{"key": key, "operator": operator, "values": values}]}]);
         let pod = pod("p").set("affinity", required(terms)).info();
-        assert_eq!(NodeAffinity.filter(&pod, &n()).is_ok(), fits, "{key} {operator}");
+        assert_eq!(super::tests::fits(&pod, &n()), fits, "{key} {operator}");
     }
 
     #[test]
@@ -189,7 +233,7 @@ mod tests {
     fn terms_are_alternatives_and_empty_ones_match_nothing() {
         let fits = |terms: Value| {
             let pod = pod("p").set("affinity", required(terms)).info();
-            NodeAffinity.filter(&pod, &n()).is_ok()
+            super::tests::fits(&pod, &n())
         };
         let a = json!({"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]});
         let b = json!({"matchExpressions": [{"key": "zone", "operator": "In", "values": ["b"]}]});
@@ -201,9 +245,11 @@ mod tests {
     #[test]
     fn a_selector_and_an_affinity_must_both_hold() {
         let selected = |value: &str| pod("p").set("nodeSelector", json!({"zone": value})).info();
-        assert!(NodeAffinity.filter(&selected("a"), &n()).is_ok());
-        let refused = NodeAffinity.filter(&selected("b"), &n()).unwrap_err();
-        assert_eq!(refused.reasons()[0].as_str(), "node(s) didn't match Pod's node affinity/selector");
+        assert!(fits(&selected("a"), &n()));
+        let (snapshot, cluster) = Default::default();
+        let cycle = Cycle::new(&snapshot, &cluster);
+        let refused = NodeAffinity::default().filter(&selected("b"), &n(), &cycle);
+        assert_eq!(refused, Err(Refusal::for_good("node(s) didn't match Pod's node affinity/selector")));
     }
 
     #[test]
@@ -211,13 +257,18 @@ mod tests {
         let field = |names: Value| json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": names}]});
         let pod =
             pod("p").set("affinity", required(json!([field(json!(["n1"])), field(json!(["n2"]))]))).info();
-        assert!(matches!(NodeAffinity.pre_filter(&pod), PreFilter::Only(names) if names == ["n1", "n2"]));
-        assert!(NodeAffinity.filter(&pod, &n()).is_ok());
-        assert!(NodeAffinity.filter(&pod, &node("n3").state()).is_err());
+        let (mut snapshot, cluster) = (Snapshot::default(), Cluster::default());
+        for name in ["n1", "n2", "n3"] {
+            snapshot.set_node(&node(name).build());
+        }
+        let mut cycle = Cycle::new(&snapshot, &cluster);
+        assert_eq!(NodeAffinity::default().pre_filter(&pod, &mut cycle), PreFilter::Only(vec![0, 1]));
+        assert!(fits(&pod, &n()));
+        assert!(!fits(&pod, &node("n3").state()));
         let other = json!({"matchExpressions": [{"key": "zone", "operator": "Exists"}]});
         let pod =
             crate::fixtures::pod("p").set("affinity", required(json!([field(json!(["n1"])), other]))).info();
-        assert!(matches!(NodeAffinity.pre_filter(&pod), PreFilter::All));
+        assert_eq!(NodeAffinity::default().pre_filter(&pod, &mut cycle), PreFilter::All);
     }
 
     #[test]
@@ -228,8 +279,10 @@ mod tests {
             {"weight": 10, "preference": term("a")}, {"weight": 30, "preference": term("b")}]}});
         let pod = pod("p").set("affinity", preferred).info();
         let nodes = [n(), node("n2").label("zone", "b").state(), node("n3").state()];
-        let mut scores = nodes.map(|n| NodeAffinity.score(&pod, &n, &Snapshot::default()));
-        NodeAffinity.normalize(&mut scores);
+        let (snapshot, cluster) = Default::default();
+        let cycle = Cycle::new(&snapshot, &cluster);
+        let mut scores = nodes.map(|n| NodeAffinity::default().score(&pod, &n, &cycle));
+        NodeAffinity::default().normalize(&mut scores, &cycle);
         assert_eq!(scores, [33, 100, 0]);
     }
 
@@ -237,7 +290,20 @@ mod tests {
     fn a_new_label_wakes_the_pod() {
         let pod = pod("p").set("nodeSelector", json!({"disk": "ssd"})).info();
         let (without, with) = (node("n").state(), node("n").label("disk", "ssd").state());
-        assert!(NodeAffinity.hint(&pod, &Event::NodeUpdated { old: &without, new: &with }));
-        assert!(!NodeAffinity.hint(&pod, &Event::NodeAdded(&without)));
+        assert!(NodeAffinity::default().hint(&pod, &Event::NodeUpdated { old: &without, new: &with }));
+        assert!(!NodeAffinity::default().hint(&pod, &Event::NodeAdded(&without)));
+    }
+
+    #[test]
+    fn what_a_profile_adds_holds_for_every_pod() {
+        let added =
+            required(json!([{"matchExpressions": [{"key": "pool", "operator": "In", "values": ["a"]}]}]));
+        let plugin =
+            NodeAffinity::with_added(&serde_json::from_value(added["nodeAffinity"].clone()).unwrap());
+        let (snapshot, cluster) = Default::default();
+        let cycle = Cycle::new(&snapshot, &cluster);
+        assert!(plugin.filter(&pod("p").info(), &node("n").label("pool", "a").state(), &cycle).is_ok());
+        let refused = plugin.filter(&pod("p").info(), &node("n").state(), &cycle);
+        assert_eq!(refused, Err(Refusal::for_good("node(s) didn't match scheduler-enforced node affinity")));
     }
 }

@@ -2,7 +2,7 @@
 
 use api::openapi::api::core::v1::Container;
 
-use crate::framework::{Event, Filter, PreFilter, Status};
+use crate::framework::{Cycle, Event, Filter, NODE_ADDED, POD_LEFT, PreFilter, Refusal};
 use crate::pod::PodInfo;
 use crate::snapshot::NodeState;
 
@@ -69,30 +69,38 @@ impl UsedPorts {
     }
 }
 
+fn passes(pod: &PodInfo, node: &NodeState) -> bool {
+    !pod.ports.iter().any(|port| node.rest.ports.conflicts(port))
+}
+
 impl Filter for NodePorts {
     fn name(&self) -> &'static str {
         "NodePorts"
     }
 
-    fn pre_filter(&self, pod: &PodInfo) -> PreFilter {
+    fn pre_filter(&self, pod: &PodInfo, _cycle: &mut Cycle<'_>) -> PreFilter {
         if pod.ports.is_empty() { PreFilter::Skip } else { PreFilter::All }
     }
 
-    fn filter(&self, pod: &PodInfo, node: &NodeState) -> Result<(), Status> {
-        if pod.ports.iter().any(|port| node.ports.conflicts(port)) {
-            return Err(Status::because("node(s) didn't have free ports for the requested pod ports"));
+    fn filter(&self, pod: &PodInfo, node: &NodeState, _cycle: &Cycle<'_>) -> Result<(), Refusal> {
+        if !passes(pod, node) {
+            return Err(Refusal::because("node(s) didn't have free ports for the requested pod ports"));
         }
         Ok(())
+    }
+
+    fn events(&self) -> u16 {
+        NODE_ADDED | POD_LEFT
     }
 
     fn hint(&self, pod: &PodInfo, event: &Event<'_>) -> bool {
         match event {
             Event::NodeAdded(_) => true,
-            // A node's own update does not free a port.
-            Event::NodeUpdated { .. } => false,
             Event::PodLeft { pod: left, .. } => {
                 pod.ports.iter().any(|port| left.ports.iter().any(|freed| freed.conflicts(port)))
             }
+            // A node's own update does not free a port.
+            _ => false,
         }
     }
 }
@@ -110,10 +118,10 @@ mod tests {
         let holder = pod("holder").port(used.0, used.1, used.2).info();
         let asker = pod("asker").port(wanted.0, wanted.1, wanted.2).info();
         snapshot.set_pod(holder.clone(), "n", false);
-        assert_eq!(NodePorts.filter(&asker, snapshot.node("n").unwrap()).is_ok(), fits);
+        assert_eq!(passes(&asker, snapshot.node("n").unwrap()), fits);
         assert_eq!(NodePorts.hint(&asker, &Event::PodLeft { pod: &holder, node: None }), !fits);
         snapshot.remove_pod("holder-uid");
-        assert!(NodePorts.filter(&asker, snapshot.node("n").unwrap()).is_ok());
+        assert!(passes(&asker, snapshot.node("n").unwrap()));
     }
 
     #[test]

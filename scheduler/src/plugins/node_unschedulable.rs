@@ -1,7 +1,7 @@
 //! NodeUnschedulable: refuses cordoned nodes, unless the pod tolerates the taint that stands for it.
 
 use super::taint_toleration::tolerates;
-use crate::framework::{Event, Filter, Status};
+use crate::framework::{Cycle, Event, Filter, NODES, Refusal};
 use crate::pod::PodInfo;
 use crate::snapshot::NodeState;
 
@@ -10,20 +10,28 @@ const TAINT: &str = "node.kubernetes.io/unschedulable";
 /// See the module.
 pub struct NodeUnschedulable;
 
+fn passes(pod: &PodInfo, node: &NodeState) -> bool {
+    !node.unschedulable || tolerates(pod.tolerations(), TAINT, "", "NoSchedule")
+}
+
 impl Filter for NodeUnschedulable {
     fn name(&self) -> &'static str {
         "NodeUnschedulable"
     }
 
-    fn filter(&self, pod: &PodInfo, node: &NodeState) -> Result<(), Status> {
-        if node.unschedulable && !tolerates(pod.tolerations(), TAINT, "", "NoSchedule") {
-            return Err(Status::because("node(s) were unschedulable"));
+    fn filter(&self, pod: &PodInfo, node: &NodeState, _cycle: &Cycle<'_>) -> Result<(), Refusal> {
+        if passes(pod, node) {
+            return Ok(());
         }
-        Ok(())
+        Err(Refusal::for_good("node(s) were unschedulable"))
+    }
+
+    fn events(&self) -> u16 {
+        NODES
     }
 
     fn hint(&self, pod: &PodInfo, event: &Event<'_>) -> bool {
-        event.opens(self, pod)
+        event.opens(|node| passes(pod, node))
     }
 }
 
@@ -38,7 +46,7 @@ mod tests {
     fn check(unschedulable: bool, tolerations: Value, fits: bool) {
         let node = node("n").spec(json!({"unschedulable": unschedulable})).state();
         let pod = pod("p").set("tolerations", tolerations).info();
-        assert_eq!(NodeUnschedulable.filter(&pod, &node).is_ok(), fits);
+        assert_eq!(passes(&pod, &node), fits);
     }
 
     #[test]

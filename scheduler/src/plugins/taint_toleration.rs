@@ -3,9 +3,9 @@
 
 use api::openapi::api::core::v1::Toleration;
 
-use crate::framework::{Event, Filter, Reason, Score, Status, normalize_to_max};
+use crate::framework::{Cycle, Event, Filter, NODES, Reason, Refusal, Score, normalize_to_max};
 use crate::pod::PodInfo;
-use crate::snapshot::{NodeState, Snapshot};
+use crate::snapshot::{NodeState, NodeTaint};
 
 /// See the module.
 pub struct TaintToleration;
@@ -13,7 +13,9 @@ pub struct TaintToleration;
 /// Whether one of the tolerations covers a taint.
 pub fn tolerates(tolerations: &[Toleration], key: &str, value: &str, effect: &str) -> bool {
     tolerations.iter().any(|toleration| {
-        let own = |text: &Option<String>| text.as_deref().unwrap_or_default().to_owned();
+        fn own(text: &Option<String>) -> &str {
+            text.as_deref().unwrap_or_default()
+        }
         let (own_key, own_effect) = (own(&toleration.key), own(&toleration.effect));
         if !own_effect.is_empty() && own_effect != effect || !own_key.is_empty() && own_key != key {
             return false;
@@ -26,23 +28,36 @@ pub fn tolerates(tolerations: &[Toleration], key: &str, value: &str, effect: &st
     })
 }
 
+/// The first taint that keeps the pod away from the node.
+pub fn untolerated<'a>(pod: &PodInfo, node: &'a NodeState) -> Option<&'a NodeTaint> {
+    if !node.has_hard_taints {
+        return None;
+    }
+    let mut hard = node.rest.taints.iter().filter(|taint| taint.is_hard());
+    hard.find(|taint| !tolerates(pod.tolerations(), &taint.key, &taint.value, &taint.effect))
+}
+
 impl Filter for TaintToleration {
     fn name(&self) -> &'static str {
         "TaintToleration"
     }
 
-    fn filter(&self, pod: &PodInfo, node: &NodeState) -> Result<(), Status> {
-        let hard = node.taints.iter().filter(|t| matches!(t.effect.as_str(), "NoSchedule" | "NoExecute"));
-        for taint in hard {
-            if !tolerates(pod.tolerations(), &taint.key, &taint.value, &taint.effect) {
-                return Err(Status::Unschedulable(Reason::Shared(taint.reason.clone())));
+    fn filter(&self, pod: &PodInfo, node: &NodeState, _cycle: &Cycle<'_>) -> Result<(), Refusal> {
+        match untolerated(pod, node) {
+            None => Ok(()),
+            Some(taint) => {
+                let reason = Reason::Detailed("node(s) had untolerated taint(s)", taint.detail.clone());
+                Err(Refusal { reason, resolvable: false })
             }
         }
-        Ok(())
+    }
+
+    fn events(&self) -> u16 {
+        NODES
     }
 
     fn hint(&self, pod: &PodInfo, event: &Event<'_>) -> bool {
-        event.opens(self, pod)
+        event.opens(|node| untolerated(pod, node).is_none())
     }
 }
 
@@ -51,17 +66,16 @@ impl Score for TaintToleration {
         "TaintToleration"
     }
 
-    fn weight(&self) -> i64 {
-        3
-    }
-
-    fn score(&self, pod: &PodInfo, node: &NodeState, _snapshot: &Snapshot) -> i64 {
-        let soft = node.taints.iter().filter(|t| t.effect == "PreferNoSchedule");
+    fn score(&self, pod: &PodInfo, node: &NodeState, _cycle: &Cycle<'_>) -> i64 {
+        if !node.has_soft_taints {
+            return 0;
+        }
+        let soft = node.rest.taints.iter().filter(|t| t.effect == "PreferNoSchedule");
         let untolerated = soft.filter(|t| !tolerates(pod.tolerations(), &t.key, &t.value, &t.effect));
         i64::try_from(untolerated.count()).unwrap_or(i64::MAX)
     }
 
-    fn normalize(&self, scores: &mut [i64]) {
+    fn normalize(&self, scores: &mut [i64], _cycle: &Cycle<'_>) {
         normalize_to_max(scores, true);
     }
 }
@@ -78,13 +92,12 @@ mod tests {
         let node =
             node("n").taint("dedicated", "gpu", "NoSchedule").taint("soft", "", "PreferNoSchedule").state();
         let pod = pod("p").set("tolerations", tolerations).info();
-        let seen = TaintToleration.filter(&pod, &node).err().map(|s| s.reasons()[0].as_str().to_owned());
-        assert_eq!(seen.as_deref(), refused);
+        assert_eq!(untolerated(&pod, &node).map(|taint| &*taint.detail), refused);
     }
 
     #[test]
     fn taints_are_tolerated_as_documented() {
-        let refused = Some("node(s) had untolerated taint {dedicated: gpu}");
+        let refused = Some("{dedicated: gpu}");
         check(json!([]), refused);
         check(json!([{"key": "dedicated", "value": "gpu", "effect": "NoSchedule"}]), None);
         check(json!([{"key": "dedicated", "operator": "Equal", "value": "gpu"}]), None);
@@ -103,11 +116,13 @@ mod tests {
             node("c").taint("x", "", "PreferNoSchedule").taint("y", "", "PreferNoSchedule").state(),
         ];
         let pod = pod("p").info();
-        let mut scores = nodes.map(|n| TaintToleration.score(&pod, &n, &Snapshot::default()));
-        TaintToleration.normalize(&mut scores);
+        let (snapshot, cluster) = Default::default();
+        let cycle = Cycle::new(&snapshot, &cluster);
+        let mut scores = nodes.map(|n| TaintToleration.score(&pod, &n, &cycle));
+        TaintToleration.normalize(&mut scores, &cycle);
         assert_eq!(scores, [100, 50, 0]);
         let mut scores = [0, 0];
-        TaintToleration.normalize(&mut scores);
+        TaintToleration.normalize(&mut scores, &cycle);
         assert_eq!(scores, [100, 100]);
     }
 

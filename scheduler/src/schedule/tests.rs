@@ -13,12 +13,20 @@ fn snapshot(nodes: Vec<NodeFixture>) -> Snapshot {
 }
 
 fn scheduler() -> Scheduler {
-    Scheduler::new(SmallRng::seed_from_u64(1), 0)
+    Scheduler::new(SmallRng::seed_from_u64(1))
+}
+
+fn decide(
+    scheduler: &mut Scheduler,
+    pod: &Arc<PodInfo>,
+    snapshot: &Snapshot,
+) -> Result<Placement, Box<Diagnosis>> {
+    scheduler.decide(pod, &Profile::default(), snapshot, &Cluster::default(), &Nominated::default())
 }
 
 #[track_caller]
 fn check(pod: PodFixture, nodes: Vec<NodeFixture>, expected: Result<&str, &str>) {
-    let decided = scheduler().decide(&pod.info(), &snapshot(nodes));
+    let decided = decide(&mut scheduler(), &pod.info(), &snapshot(nodes));
     let seen = decided.map(|p| p.node.to_string()).map_err(|d| d.to_string());
     assert_eq!(seen.as_deref().map_err(String::as_str), expected);
 }
@@ -30,7 +38,7 @@ fn the_reasons_are_counted_and_ordered_as_upstream_does() {
     check(
         pod("p").cpu("5"),
         vec![node("a"), tainted("b"), tainted("c")],
-        Err("0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint {key: value}."),
+        Err("0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint(s)."),
     );
     check(
         pod("p").cpu("5").request("memory", "9Gi"),
@@ -74,7 +82,7 @@ fn ties_are_broken_at_random_and_the_same_way_from_the_same_seed() {
         let mut scheduler = scheduler();
         let snapshot = snapshot((0..5).map(|i| node(&format!("n{i}"))).collect());
         let pod = pod("p").info();
-        (0..50).map(|_| scheduler.decide(&pod, &snapshot).unwrap().node.to_string()).collect::<Vec<_>>()
+        (0..50).map(|_| decide(&mut scheduler, &pod, &snapshot).unwrap().node.to_string()).collect::<Vec<_>>()
     };
     let first = run();
     assert_eq!(first, run());
@@ -87,7 +95,7 @@ fn pods_that_ask_for_next_to_nothing_spread() {
     let mut snapshot = snapshot((0..3).map(|i| node(&format!("n{i}"))).collect());
     for i in 0..9 {
         let pod = pod(&format!("p{i}")).cpu("1m").request("memory", "1").info();
-        let placement = scheduler.decide(&pod, &snapshot).unwrap();
+        let placement = decide(&mut scheduler, &pod, &snapshot).unwrap();
         snapshot.set_pod(pod, &placement.node, true);
     }
     assert!(snapshot.nodes().iter().all(|node| node.requested.pods == 3));
@@ -95,19 +103,20 @@ fn pods_that_ask_for_next_to_nothing_spread() {
 
 #[test]
 fn in_large_clusters_a_share_of_the_nodes_is_looked_at_in_turn() {
-    let mut scheduler = scheduler();
     for (total, wanted) in
         [(50, 50), (99, 99), (100, 100), (300, 144), (1000, 420), (5000, 500), (10_000, 500)]
     {
-        assert_eq!(scheduler.wanted(total), wanted, "{total}");
+        assert_eq!(super::wanted(0, total), wanted, "{total}");
     }
+    assert_eq!((super::wanted(100, 1000), super::wanted(1, 1000)), (1000, 100));
+    let mut scheduler = scheduler();
     let snapshot = snapshot((0..1000).map(|i| node(&format!("n{i}"))).collect());
     let pod = pod("p").info();
     let mut seen = std::collections::BTreeSet::new();
     for _ in 0..3 {
-        let verdicts = scheduler.decide(&pod, &snapshot).unwrap().verdicts;
-        assert_eq!(verdicts.len(), 420);
-        seen.extend(verdicts.into_iter().map(|(name, _)| name));
+        let entries = decide(&mut scheduler, &pod, &snapshot).unwrap().findings.entries;
+        assert_eq!(entries.len(), 420);
+        seen.extend(entries.into_iter().map(|entry| entry.node));
     }
     assert_eq!(seen.len(), 1000);
 }
