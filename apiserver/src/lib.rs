@@ -115,8 +115,8 @@ pub async fn run_on(
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let acceptor = TlsAcceptor::from(component::tls::server_config(&config.tls).map_err(Error::Tls)?);
-    let etcd = Etcd::connect(&config.etcd).await.map_err(Error::Etcd)?;
     let tasks = Tasks::new("kube-apiserver");
+    let etcd = Etcd::connect(&config.etcd, tasks.spawner()).await.map_err(Error::Etcd)?;
     let health = Health::new();
     let metrics = Metrics::new("kube-apiserver");
     let started = health.check("poststarthook/bootstrap-system-objects");

@@ -95,6 +95,8 @@ pub async fn serve(listener: TcpListener, acceptor: TlsAcceptor, fronts: Fronts,
             }
         });
     }
+    // Who comes now goes to another server, rather than to one that is about to end.
+    drop(listener);
     if !connections.drain(Duration::from_secs(10)).await {
         tracing::warn!("some connections did not finish in time");
     }

@@ -273,7 +273,7 @@ impl Registry {
                 .map_err(|e| expired_or(&e))?;
             for (i, item) in page.items.iter().enumerate() {
                 let Some(key) = item.key.strip_prefix(cache.prefix()) else { continue };
-                let Some(entry) = Entry::new(cache.kind, key, &item.value, item.revision) else { continue };
+                let Some(entry) = Entry::new(cache.kind, key, &item.value, item.version) else { continue };
                 if !filter.matches(&entry) {
                     continue;
                 }

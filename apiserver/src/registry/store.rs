@@ -479,7 +479,7 @@ impl Registry {
                 Ok(Attempt::Done { stored, revision })
             }
             Outcome::Changed(now) => {
-                Ok(Attempt::Again(now.map(|v| Present::live(&v.value, v.revision)).transpose()?))
+                Ok(Attempt::Again(now.map(|v| Present::live(&v.value, v.version)).transpose()?))
             }
             Outcome::Taken(keys) => {
                 if let Some(original) = &original {
@@ -524,7 +524,7 @@ impl Registry {
 
     async fn live(&self, target: Target<'_>, key: &str) -> Result<Present, StatusError> {
         match self.etcd.get(key).await.map_err(|e| from_etcd(&e))? {
-            Some(found) => Present::live(&found.value, found.revision),
+            Some(found) => Present::live(&found.value, found.version),
             None => Err(StatusError::not_found(target.kind, target.name)),
         }
     }

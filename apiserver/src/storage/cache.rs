@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::encoding;
 use super::layout::resource_prefix;
+use super::version;
 use crate::registry::strategies::strategy;
 
 /// Events that the window keeps at most.
@@ -309,7 +310,7 @@ impl Cache {
 
     /// The revision of which this copy can say that it knows everything up to it.
     fn revision_of(&self, state: &State, known_before: i64) -> i64 {
-        known_before.max(state.applied)
+        known_before.max(version::end(version::revision(state.applied)))
     }
 
     /// One object.

@@ -6,9 +6,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use etcd_client::{
     Certificate, Client, Compare, CompareOp, ConnectOptions, GetOptions, Identity, KeyValue, KvClient,
-    PutOptions, TlsOptions, Txn, TxnOp, TxnOpResponse, WatchOptions, WatchStream,
+    PutOptions, TlsOptions, Txn, TxnOp, WatchOptions, WatchStream,
 };
 use tokio::time::Instant;
+
+use component::tasks::Spawner;
+
+use super::batch::Batcher;
+use super::version;
 
 /// How long one attempt may take before etcd counts as unreachable.
 const ATTEMPT: Duration = Duration::from_secs(5);
@@ -63,7 +68,8 @@ pub enum EtcdError {
 }
 
 impl EtcdError {
-    fn is_transient(&self) -> bool {
+    /// Whether trying again may help.
+    pub(super) fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable(_))
     }
 }
@@ -99,8 +105,8 @@ pub struct Versioned {
     pub key: String,
     /// As it is stored.
     pub value: Bytes,
-    /// When it was last written.
-    pub revision: i64,
+    /// Its resource version.
+    pub version: i64,
     /// The lease that it is attached to, or 0.
     pub lease: i64,
 }
@@ -109,7 +115,8 @@ impl From<KeyValue> for Versioned {
     fn from(kv: KeyValue) -> Self {
         let (revision, lease) = (kv.mod_revision(), kv.lease());
         let (key, value) = kv.into_key_value();
-        Self { key: String::from_utf8_lossy(&key).into_owned(), value: value.into(), revision, lease }
+        let key = String::from_utf8_lossy(&key).into_owned();
+        Self { version: version::of(&key, revision), key, value: value.into(), lease }
     }
 }
 
@@ -122,8 +129,8 @@ pub struct Page {
     pub more: bool,
     /// Keys in the whole range.
     pub count: i64,
-    /// The store's revision when it answered.
-    pub revision: i64,
+    /// The version of everything that the store held when it answered.
+    pub version: i64,
 }
 
 /// What a transaction does to its key.
@@ -141,7 +148,7 @@ pub enum Op {
 pub struct Write {
     /// The key.
     pub key: String,
-    /// Its revision before; 0 when it must not exist.
+    /// Its resource version before; 0 when it must not exist.
     pub expect: i64,
     /// The change.
     pub op: Op,
@@ -153,12 +160,23 @@ pub struct Write {
     pub lease: i64,
 }
 
+impl Write {
+    /// Bytes that the transaction has, about.
+    pub(super) fn size(&self) -> usize {
+        let value = match &self.op {
+            Op::Put(value) => value.len(),
+            Op::Delete => 0,
+        };
+        value + 2 * self.key.len() + 64
+    }
+}
+
 /// How a transaction ended.
 #[derive(Debug)]
 pub enum Outcome {
-    /// Done, at this revision.
+    /// Done, with this resource version.
     Committed(i64),
-    /// The key is not at the expected revision; this is what stands there.
+    /// The key is not at the expected version; this is what stands there.
     Changed(Option<Versioned>),
     /// These keys exist already.
     Taken(Vec<String>),
@@ -169,15 +187,16 @@ pub enum Outcome {
 pub struct Etcd {
     client: Client,
     kv: KvClient,
+    writes: Batcher,
     prefix: String,
 }
 
 impl Etcd {
-    /// Makes a client; does not wait for a connection.
+    /// Makes a client, whose writes are carried out by tasks of their own; does not wait for a connection.
     ///
     /// # Errors
     /// Unreadable certificate files and malformed URLs.
-    pub async fn connect(config: &EtcdConfig) -> Result<Self, EtcdError> {
+    pub async fn connect(config: &EtcdConfig, tasks: Spawner) -> Result<Self, EtcdError> {
         let mut options = ConnectOptions::new()
             .with_connect_timeout(Duration::from_secs(3))
             .with_keep_alive(Duration::from_secs(30), Duration::from_secs(10))
@@ -194,7 +213,8 @@ impl Etcd {
         }
         let client = Client::connect(&config.servers, Some(options)).await?;
         let kv = client.kv_client().max_decoding_message_size(MAX_MESSAGE);
-        Ok(Self { client, kv, prefix: config.prefix.trim_end_matches('/').to_owned() })
+        let writes = Batcher::new(kv.clone(), tasks);
+        Ok(Self { client, kv, writes, prefix: config.prefix.trim_end_matches('/').to_owned() })
     }
 
     /// What every key begins with.
@@ -202,9 +222,9 @@ impl Etcd {
         &self.prefix
     }
 
-    /// The store's revision, as its leader knows it.
-    pub async fn current_revision(&self) -> Result<i64, EtcdError> {
-        Ok(self.range(&format!("{}/", self.prefix), None, 0, 1, true).await?.revision)
+    /// The version of everything that the store holds, as its leader knows it.
+    pub async fn current_version(&self) -> Result<i64, EtcdError> {
+        Ok(self.range(&format!("{}/", self.prefix), None, 0, 1, true).await?.version)
     }
 
     /// One key, linearizable.
@@ -212,17 +232,17 @@ impl Etcd {
         Ok(self.range(key, None, 0, 0, false).await?.items.pop())
     }
 
-    /// Keys from `start` up to, but not including, `end` (without it: `start` alone), at a revision (0: now),
-    /// `limit` of them (0: all).
+    /// Keys from `start` up to, but not including, `end` (without it: `start` alone), `limit` of them (0: all), as
+    /// they stood at the revision of a version (0: now).
     pub async fn range(
         &self,
         start: &str,
         end: Option<Vec<u8>>,
-        revision: i64,
+        version: i64,
         limit: i64,
         keys_only: bool,
     ) -> Result<Page, EtcdError> {
-        let mut options = GetOptions::new().with_limit(limit).with_revision(revision);
+        let mut options = GetOptions::new().with_limit(limit).with_revision(version::revision(version));
         if let Some(end) = end {
             options = options.with_range(end);
         }
@@ -232,7 +252,7 @@ impl Etcd {
         retry(|| async {
             let mut response = self.kv.clone().get(start, Some(options.clone())).await?;
             Ok(Page {
-                revision: response.header().map_or(0, |h| h.revision()),
+                version: version::end(response.header().map_or(0, |h| h.revision())),
                 more: response.more(),
                 count: response.count(),
                 items: response.take_kvs().into_iter().map(Versioned::from).collect(),
@@ -247,13 +267,13 @@ impl Etcd {
         let deadline = Instant::now() + PATIENCE;
         let mut uncertain = false;
         loop {
-            match attempt(self.commit_once(write)).await {
+            match self.writes.commit(write.clone()).await {
                 Ok(Outcome::Changed(now)) if uncertain && was_ours(write, now.as_ref()) => {
-                    let revision = match now {
-                        Some(now) => now.revision,
-                        None => self.current_revision().await?,
+                    let version = match now {
+                        Some(now) => now.version,
+                        None => self.current_version().await?,
                     };
-                    return Ok(Outcome::Committed(revision));
+                    return Ok(Outcome::Committed(version));
                 }
                 Err(error) if error.is_transient() && Instant::now() < deadline => {
                     tracing::debug!(key = write.key, %error, "trying the transaction again");
@@ -265,29 +285,13 @@ impl Etcd {
         }
     }
 
-    async fn commit_once(&self, write: &Write) -> Result<Outcome, EtcdError> {
-        let response = self.kv.clone().txn(transaction(write)).await?;
-        let revision = response.header().map_or(0, |h| h.revision());
-        if response.succeeded() {
-            return Ok(Outcome::Committed(revision));
-        }
-        let mut found = response.op_responses().into_iter().map(|op| match op {
-            TxnOpResponse::Get(mut get) => get.take_kvs().into_iter().next().map(Versioned::from),
-            _ => None,
-        });
-        let now = found.next().flatten();
-        if now.as_ref().map_or(0, |n| n.revision) != write.expect {
-            return Ok(Outcome::Changed(now));
-        }
-        Ok(Outcome::Taken(found.flatten().map(|v| v.key).collect()))
-    }
-
-    /// Every change of every key from a revision on, in order.
+    /// Every change of every key behind a version that stands for its whole revision, in order.
     ///
     /// One stream for the whole store: the revision of its last event is then the revision up to which
     /// every resource is known, without asking etcd for progress (which etcd before 3.4.25 and 3.5.8 answers
     /// ahead of the events).
-    pub async fn watch_all(&self, from: i64) -> Result<WatchStream, EtcdError> {
+    pub async fn watch_all(&self, after: i64) -> Result<WatchStream, EtcdError> {
+        let from = version::revision(after) + 1;
         let options = WatchOptions::new().with_all_keys().with_start_revision(from).with_progress_notify();
         let mut client = self.client.watch_client().max_decoding_message_size(MAX_MESSAGE);
         attempt(async { Ok(client.watch(vec![0], Some(options)).await?) }).await
@@ -299,8 +303,9 @@ impl Etcd {
         retry(|| async { Ok(self.client.lease_client().grant(seconds, None).await?.id()) }).await
     }
 
-    /// Forgets revisions before this one.
-    pub async fn compact(&self, revision: i64) -> Result<(), EtcdError> {
+    /// Forgets what stood before the revision of a version.
+    pub async fn compact(&self, version: i64) -> Result<(), EtcdError> {
+        let revision = version::revision(version);
         match attempt(async { Ok(self.kv.clone().compact(revision, None).await.map(drop)?) }).await {
             // Another server was faster.
             Err(EtcdError::Compacted) => Ok(()),
@@ -309,8 +314,9 @@ impl Etcd {
     }
 }
 
-fn transaction(write: &Write) -> Txn {
-    let mut when = vec![Compare::mod_revision(write.key.as_str(), CompareOp::Equal, write.expect)];
+pub(super) fn transaction(write: &Write) -> Txn {
+    let expect = version::revision(write.expect);
+    let mut when = vec![Compare::mod_revision(write.key.as_str(), CompareOp::Equal, expect)];
     when.extend(write.take.iter().map(|key| Compare::version(key.as_str(), CompareOp::Equal, 0)));
     let mut then = vec![match &write.op {
         Op::Put(value) => {
@@ -330,13 +336,13 @@ fn transaction(write: &Write) -> Txn {
 /// Whether the value that stands there is the one that an attempt without an answer has written.
 fn was_ours(write: &Write, now: Option<&Versioned>) -> bool {
     match (&write.op, now) {
-        (Op::Put(value), Some(now)) => now.value == *value && now.revision > write.expect,
+        (Op::Put(value), Some(now)) => now.value == *value && now.version > write.expect,
         (Op::Delete, None) => true,
         (Op::Put(_), None) | (Op::Delete, Some(_)) => false,
     }
 }
 
-async fn attempt<T>(future: impl Future<Output = Result<T, EtcdError>>) -> Result<T, EtcdError> {
+pub(super) async fn attempt<T>(future: impl Future<Output = Result<T, EtcdError>>) -> Result<T, EtcdError> {
     // The client's futures are large; every caller's would be as large as the largest of them.
     match tokio::time::timeout(ATTEMPT, Box::pin(future)).await {
         Ok(result) => result,

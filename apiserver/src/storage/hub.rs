@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::cache::{Cache, Entry};
 use super::etcd::{Etcd, EtcdError};
 use super::layout::{prefix_end, storage_kind, stored_kinds};
+use super::version;
 
 /// Objects read in one go when the copies are filled.
 const LOAD_PAGE: i64 = 1000;
@@ -164,9 +165,9 @@ impl Hub {
 
     /// Fills every copy with what stood in the store a moment ago; what happened since is followed.
     async fn load(&self) -> Result<(), EtcdError> {
-        let current = self.etcd.current_revision().await?;
+        let current = self.etcd.current_version().await?;
         for back in LOOK_BACK {
-            let revision = (current - back).max(1);
+            let revision = version::back(current, *back);
             match self.load_at(revision).await {
                 // Only the present itself cannot have been compacted, unless much happens this moment.
                 Err(EtcdError::Compacted) if *back > 0 => {}
@@ -193,7 +194,7 @@ impl Hub {
                 let page = self.etcd.range(&start, Some(end), revision, LOAD_PAGE, false).await?;
                 for item in &page.items {
                     let Some(key) = item.key.strip_prefix(cache.prefix()) else { continue };
-                    match Entry::new(cache.kind, key, &item.value, item.revision) {
+                    match Entry::new(cache.kind, key, &item.value, item.version) {
                         Some(entry) => {
                             entries.insert(entry.key.clone(), Arc::new(entry));
                         }
@@ -229,7 +230,7 @@ impl Hub {
         let mut progressed = false;
         let known = self.applied.load(Ordering::Acquire);
         let broken = |why: String, progressed| Followed::Broken { why, progressed };
-        let mut stream: WatchStream = match self.etcd.watch_all(known + 1).await {
+        let mut stream: WatchStream = match self.etcd.watch_all(known).await {
             Ok(stream) => stream,
             Err(error) => return broken(error.to_string(), progressed),
         };
@@ -242,7 +243,7 @@ impl Hub {
             if response.canceled() || response.compact_revision() > 0 {
                 return Followed::Reload("the revision has been compacted");
             }
-            let revision = response.header().map_or(0, |h| h.revision());
+            let revision = version::end(response.header().map_or(0, |h| h.revision()));
             if response.created() {
                 if revision < known {
                     return Followed::Reload("the store went back to an older revision");
@@ -260,20 +261,23 @@ impl Hub {
         let mut changes: BTreeMap<usize, Vec<(&str, Option<&[u8]>, i64)>> = BTreeMap::new();
         for event in response.events() {
             let Some(kv) = event.kv() else { continue };
-            reached = reached.max(kv.mod_revision());
+            reached = reached.max(version::end(kv.mod_revision()));
             let Ok(key) = kv.key_str() else { continue };
+            let at = version::of(key, kv.mod_revision());
             let found =
                 self.caches.iter().enumerate().find_map(|(i, c)| Some((i, key.strip_prefix(c.prefix())?)));
             let Some((index, key)) = found else { continue };
             let value = (event.event_type() == EventType::Put).then(|| kv.value());
-            changes.entry(index).or_default().push((key, value, kv.mod_revision()));
+            changes.entry(index).or_default().push((key, value, at));
         }
-        for (index, changes) in changes {
+        for (index, mut changes) in changes {
+            // The keys of one transaction come in the order in which it wrote them.
+            changes.sort_by_key(|(_, _, at)| *at);
             self.caches[index].apply(changes.into_iter());
         }
         if response.events().is_empty() {
             // A notice of progress: its revision is behind every event that was sent before it.
-            reached = response.header().map_or(0, |h| h.revision());
+            reached = version::end(response.header().map_or(0, |h| h.revision()));
         }
         if reached > self.applied.load(Ordering::Acquire) {
             self.reached(reached);
@@ -293,7 +297,7 @@ async fn answer_revisions(
 ) {
     let mut waiting = Vec::new();
     while asked.recv_many(&mut waiting, usize::MAX).await > 0 {
-        let revision = etcd.current_revision().await;
+        let revision = etcd.current_version().await;
         for answer in waiting.drain(..) {
             // Who asked may have gone away.
             let _ = answer.send(revision.clone());

@@ -54,11 +54,11 @@ pub fn plan(services: &[(String, Service)], present: &BTreeMap<String, i64>, roo
 pub async fn run(registry: &Registry) -> Result<(), EtcdError> {
     let etcd = registry.etcd();
     let root = format!("{}/", etcd.prefix());
-    let revision = etcd.current_revision().await?;
+    let revision = etcd.current_version().await?;
     let present: BTreeMap<String, i64> = all(registry, &format!("{root}{RANGES}"), revision, true)
         .await?
         .into_iter()
-        .map(|found| (found.key, found.revision))
+        .map(|found| (found.key, found.version))
         .collect();
     let services = all(registry, &resource_prefix(etcd.prefix(), Service::kind()), revision, false).await?;
     let services: Vec<(String, Service)> = services

@@ -102,7 +102,8 @@ fn lists_are_cut_and_continued_within_their_namespace() {
     for (i, key) in ["m/a", "n/a", "n/b", "n/c", "n0/a"].iter().enumerate() {
         put(&cache, key, &[], 11 + i as i64);
     }
-    revision.send_replace(99);
+    let known = version::end(99);
+    revision.send_replace(known);
     let filter = Filter { namespace: "n".into(), ..Filter::default() };
     let keys = |l: &Listing| l.entries.iter().map(|e| e.key.to_string()).collect::<Vec<_>>();
     let first = cache.list(&filter, 2, "");
@@ -110,7 +111,7 @@ fn lists_are_cut_and_continued_within_their_namespace() {
         (keys(&first), first.more, first.remaining),
         (vec!["n/a".into(), "n/b".into()], true, Some(1))
     );
-    assert_eq!(first.revision, 99);
+    assert_eq!(first.revision, known);
     let rest = cache.list(&filter, 2, "n/b");
     assert_eq!((keys(&rest), rest.more), (vec!["n/c".into()], false));
     assert!(cache.list(&filter, 2, "zzz").entries.is_empty());
