@@ -178,7 +178,7 @@ fn stored(kind: &'static Kind, entry: &Entry) -> Object {
     Object {
         namespace: entry.namespace().into(),
         name: entry.name().into(),
-        uid: entry.uid.to_string(),
+        uid: entry.uid().into(),
         resource_version: entry.revision.to_string(),
         json: convert::json_from_stored(kind, &entry.json),
     }

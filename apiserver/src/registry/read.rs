@@ -6,6 +6,7 @@ use std::time::Duration;
 use api::kinds::Nature;
 use api::selector::{FieldSelector, Selector};
 use api::status::StatusError;
+use api::validation::FieldError;
 use api::{Kind, meta};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -15,7 +16,9 @@ use super::core::component_status;
 use super::errors::{from_etcd, from_hub};
 use super::store::Registry;
 use super::{convert, strategies};
-use crate::storage::{Cache, Entry, Filter, layout};
+use crate::storage::cache::Listing;
+use crate::storage::etcd::{EtcdError, Versioned};
+use crate::storage::{Cache, Entry, Filter, layout, version};
 
 /// How long a reader waits for the most recent state while etcd is away.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -38,7 +41,7 @@ pub enum Version {
 }
 
 impl Version {
-    /// Reads the query parameters `resourceVersion` and `resourceVersionMatch`.
+    /// Reads the query parameters `resourceVersion` and `resourceVersionMatch`, which fit together.
     ///
     /// # Errors
     /// 400 for what is no version.
@@ -51,22 +54,29 @@ impl Version {
                 ))
             })?),
         };
-        match (number, matching) {
-            (None, "") => Ok(Self::MostRecent),
-            (None, _) => Err(StatusError::bad_request(
-                "resourceVersionMatch is forbidden unless resourceVersion is provided",
-            )),
-            (Some(0), "Exact") => Err(StatusError::bad_request(
-                "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
-            )),
-            (Some(0), "" | "NotOlderThan") => Ok(Self::Any),
-            (Some(n), "" | "NotOlderThan") => Ok(Self::NotOlderThan(n)),
-            (Some(n), "Exact") => Ok(Self::Exact(n)),
-            (Some(_), other) => Err(StatusError::bad_request(format!(
-                "resourceVersionMatch: Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\""
-            ))),
-        }
+        Ok(match (number, matching) {
+            (None, _) => Self::MostRecent,
+            (Some(n), "Exact") => Self::Exact(n),
+            (Some(0), _) => Self::Any,
+            (Some(n), _) => Self::NotOlderThan(n),
+        })
     }
+}
+
+/// The refusal of the parameters of a list or watch; nothing when there are no errors.
+pub(super) fn refuse(errors: &[FieldError]) -> Result<(), StatusError> {
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let list: Vec<_> = errors.iter().map(ToString::to_string).collect();
+    let list = if let [one] = list.as_slice() { one.clone() } else { format!("[{}]", list.join(", ")) };
+    let message = format!("ListOptions.meta.k8s.io \"\" is invalid: {list}");
+    let mut error = StatusError::new(422, "Invalid", message);
+    let details = error.0.details.get_or_insert_default();
+    details.group = Some("meta.k8s.io".into());
+    details.kind = Some("ListOptions".into());
+    details.causes = Some(errors.iter().map(FieldError::cause).collect());
+    Err(error)
 }
 
 /// What a list asks for, as it stands in the query.
@@ -86,6 +96,31 @@ pub struct ListQuery {
     pub continue_token: String,
 }
 
+impl ListQuery {
+    /// Upstream's rules for the parameters of a list.
+    fn validate(&self) -> Result<(), StatusError> {
+        const MATCH: &str = "resourceVersionMatch";
+        let mut errors = Vec::new();
+        let matching = self.resource_version_match.as_str();
+        if !matching.is_empty() {
+            let mut forbidden = |detail: &str| errors.push(FieldError::forbidden(MATCH, detail));
+            if self.resource_version.is_empty() {
+                forbidden("resourceVersionMatch is forbidden unless resourceVersion is provided");
+            }
+            if !self.continue_token.is_empty() {
+                forbidden("resourceVersionMatch is forbidden when continue is provided");
+            }
+            if matching == "Exact" && self.resource_version == "0" {
+                forbidden("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
+            }
+            if !matches!(matching, "Exact" | "NotOlderThan") {
+                errors.push(FieldError::not_supported(MATCH, matching, &["Exact", "NotOlderThan", ""]));
+            }
+        }
+        refuse(&errors)
+    }
+}
+
 /// A list, or one page of it.
 #[derive(Debug)]
 pub struct List {
@@ -98,6 +133,9 @@ pub struct List {
     /// How many objects are behind this page, where that is known.
     pub remaining: Option<i64>,
 }
+
+/// The version in a token that goes on with whatever is there by then.
+const INCONSISTENT: i64 = -1;
 
 /// The content of a continue token, as upstream has it.
 #[derive(Debug, Serialize, Deserialize, PartialEq)]
@@ -118,7 +156,7 @@ impl Token {
         let invalid = |why: String| StatusError::bad_request(format!("continue key is not valid: {why}"));
         let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|e| invalid(e.to_string()))?;
         let token: Self = serde_json::from_slice(&bytes).map_err(|e| invalid(e.to_string()))?;
-        if token.v != "meta.k8s.io/v1" || token.rv <= 0 || token.start.is_empty() {
+        if token.v != "meta.k8s.io/v1" || token.rv == 0 || token.rv < INCONSISTENT || token.start.is_empty() {
             return Err(invalid("server does not recognize this encoded version".into()));
         }
         Ok(token)
@@ -198,6 +236,7 @@ impl Registry {
         namespace: &str,
         query: &ListQuery,
     ) -> Result<List, StatusError> {
+        query.validate()?;
         let filter = filter(kind, namespace, &query.label_selector, &query.field_selector)?;
         let limit = usize::try_from(query.limit).map_err(|_| {
             StatusError::bad_request(format!(
@@ -218,31 +257,55 @@ impl Registry {
                     "specifying resource version is not allowed when using continue",
                 ));
             }
-            return self.list_at(cache, &filter, limit, token.rv, &token.start).await;
+            if token.rv == INCONSISTENT {
+                self.reach(Version::MostRecent).await?;
+                return Ok(page(cache.list(&filter, limit, &token.start)));
+            }
+            return self.list_at(&cache, &filter, limit, token.rv, &token.start).await;
         }
         let version = Version::parse(&query.resource_version, &query.resource_version_match)?;
         self.reach(version).await?;
         if let Version::Exact(revision) = version {
-            return self.list_at(cache, &filter, limit, revision, "").await;
+            return self.list_at(&cache, &filter, limit, revision, "").await;
         }
         // As upstream's cache does, a list of any version comes whole: its version may be too old to go on from.
         let limit = if version == Version::Any { 0 } else { limit };
-        let listing = cache.list(&filter, limit, "");
-        let last = listing.entries.last().filter(|_| listing.more);
-        Ok(List {
-            revision: listing.revision,
-            continue_token: last.map(|e| Token::encode(listing.revision, &e.key)).unwrap_or_default(),
-            remaining: listing.remaining,
-            entries: listing.entries,
-        })
+        Ok(page(cache.list(&filter, limit, "")))
+    }
+
+    /// Some of the keys of a range as they stood at a version, how many there are in all, and where the next begin.
+    async fn chunk(
+        &self,
+        start: &str,
+        end: Vec<u8>,
+        version: i64,
+    ) -> Result<(Vec<Versioned>, i64, Option<String>), EtcdError> {
+        let mut page = self.etcd.range(start, Some(end.clone()), version, CHUNK, false).await?;
+        let next = page.items.last().filter(|_| page.more).map(|last| format!("{}\0", last.key));
+        if !version::is_whole(version) {
+            // The version of an object that was written together with others: those behind it in the order of
+            // versions were still as the revision before left them.
+            let end = next.clone().map_or(end, String::into_bytes);
+            let before = self.etcd.range(start, Some(end), version::back(version, 1), 0, false).await?;
+            let behind = |item: &Versioned| version::is_behind(&item.key, version);
+            page.items.retain(|item| !behind(item));
+            page.items.extend(before.items.into_iter().filter(behind));
+            page.items.sort_by(|a, b| a.key.cmp(&b.key));
+        }
+        Ok((page.items, page.count, next))
     }
 
     /// The objects of a kind that is made up when it is read; the one kind of this nature is ComponentStatus.
     async fn computed(&self, kind: &'static Kind) -> Vec<Arc<Entry>> {
-        let health = self.etcd.current_revision().await.map(drop);
+        let health = self.etcd.current_version().await.map(drop);
         let status = component_status::of_store(health.map_err(|e| e.to_string()));
         let object = api::Object::from_typed(&status);
-        let entry = Entry::new(kind, object.name(), &crate::storage::encoding::encode(&object), 0);
+        let entry = Entry::new(
+            &crate::storage::entry::Layout::of(kind),
+            object.name(),
+            &crate::storage::encoding::encode(&object),
+            0,
+        );
         entry.map(Arc::new).into_iter().collect()
     }
 
@@ -266,25 +329,24 @@ impl Registry {
             if start.as_bytes() >= layout::prefix_end(&prefix).as_slice() {
                 break (false, None);
             }
-            let page = self
-                .etcd
-                .range(&start, Some(layout::prefix_end(&prefix)), revision, CHUNK, false)
+            let (items, count, next) = self
+                .chunk(&start, layout::prefix_end(&prefix), revision)
                 .await
-                .map_err(|e| expired_or(&e))?;
-            for (i, item) in page.items.iter().enumerate() {
+                .map_err(|e| expired_or(&e, after))?;
+            for (i, item) in items.iter().enumerate() {
                 let Some(key) = item.key.strip_prefix(cache.prefix()) else { continue };
-                let Some(entry) = Entry::new(cache.kind, key, &item.value, item.version) else { continue };
+                let Some(entry) = Entry::new(&cache.layout, key, &item.value, item.version) else { continue };
                 if !filter.matches(&entry) {
                     continue;
                 }
                 if entries.len() == limit {
-                    break 'pages (true, Some(page.count - i as i64));
+                    break 'pages (true, Some(count - i as i64));
                 }
                 entries.push(Arc::new(entry));
             }
-            match page.items.last() {
-                Some(last) if page.more => start = format!("{}\0", last.key),
-                _ => break (false, None),
+            match next {
+                Some(next) => start = next,
+                None => break (false, None),
             }
         };
         if !filter.is_everything() {
@@ -296,12 +358,36 @@ impl Registry {
     }
 }
 
-fn expired_or(error: &crate::storage::EtcdError) -> StatusError {
+/// A list of the copy.
+fn page(listing: Listing) -> List {
+    let last = listing.entries.last().filter(|_| listing.more);
+    List {
+        revision: listing.revision,
+        continue_token: last.map(|e| Token::encode(listing.revision, &e.key)).unwrap_or_default(),
+        remaining: listing.remaining,
+        entries: listing.entries,
+    }
+}
+
+/// 410 for a version that the store has forgotten. Who was going on behind a key gets a token for the rest as it is
+/// now, as upstream's clients know to use.
+fn expired_or(error: &EtcdError, after: &str) -> StatusError {
     match error {
-        crate::storage::EtcdError::Compacted => StatusError::expired(
-            "The provided continue parameter is too old to display a consistent list result. You must start a new \
-             list without the continue parameter.",
-        ),
+        EtcdError::Compacted if after.is_empty() => {
+            StatusError::expired("The resourceVersion for the provided list is too old.")
+        }
+        EtcdError::Compacted => {
+            let mut error = StatusError::expired(
+                "The provided continue parameter is too old to display a consistent list result. You can start a new \
+                 list without the continue parameter, or use the continue token in this response to retrieve the \
+                 remainder of the results. Continuing with the provided token results in an inconsistent list - \
+                 objects that were created, modified, or deleted between the time the first chunk was returned and \
+                 now may show up in the list.",
+            );
+            let token = Token::encode(INCONSISTENT, after.trim_end_matches('\0'));
+            error.0.metadata.continue_ = Some(token);
+            error
+        }
         error => from_etcd(error),
     }
 }
@@ -318,12 +404,9 @@ mod tests {
             ("0", "NotOlderThan", Some(Version::Any)),
             ("7", "", Some(Version::NotOlderThan(7))),
             ("7", "Exact", Some(Version::Exact(7))),
-            ("0", "Exact", None),
-            ("", "Exact", None),
             ("-1", "", None),
             ("x", "", None),
             ("99999999999999999999", "", None),
-            ("7", "Sometimes", None),
         ];
         for (version, matching, wanted) in table {
             assert_eq!(Version::parse(version, matching).ok(), wanted, "{version} {matching}");
@@ -334,7 +417,7 @@ mod tests {
     fn tokens_survive_and_nonsense_is_refused() {
         let token = Token::decode(&Token::encode(7, "n/a")).expect("a token");
         assert_eq!((token.rv, token.start.as_str()), (7, "n/a\0"));
-        for bad in ["x", "e30", "bnVsbA", "eyJ2IjoibWV0YS5rOHMuaW8vdjEiLCJydiI6LTEsInN0YXJ0IjoiYSJ9"] {
+        for bad in ["x", "e30", "bnVsbA", "eyJ2IjoibWV0YS5rOHMuaW8vdjEiLCJydiI6MCwic3RhcnQiOiJhIn0"] {
             assert_eq!(Token::decode(bad).expect_err("refused").code(), 400, "{bad}");
         }
     }

@@ -8,12 +8,18 @@ use api::Kind;
 use api::status::StatusError;
 use tokio::time::Instant;
 
-use super::read::{Version, filter};
+use api::validation::FieldError;
+
+use super::read::{Version, filter, refuse};
 use super::store::Registry;
 use crate::storage::{Change, Entry, Watcher};
 
-/// Changes handed over at once.
-const BATCH: usize = 100;
+/// Bytes of objects handed over at once: what a watch may have in memory beside the shared copies.
+const BUDGET: usize = 64 << 10;
+/// From how many watchers of the same objects on news are gathered for a moment.
+const CROWD: usize = 32;
+/// For how long: a crowd that is woken for every single event does nothing else.
+const GATHER: Duration = Duration::from_millis(4);
 /// How often a quiet watch hears of its version.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 
@@ -34,6 +40,27 @@ pub struct WatchQuery {
     pub send_initial_events: Option<bool>,
     /// `timeoutSeconds`; without it the watch lasts until somebody ends it.
     pub timeout: Option<Duration>,
+}
+
+impl WatchQuery {
+    /// Upstream's rules for the parameters of a watch.
+    fn validate(&self) -> Result<(), StatusError> {
+        const MATCH: &str = "resourceVersionMatch";
+        let mut errors = Vec::new();
+        let matching = self.resource_version_match.as_str();
+        if self.send_initial_events.is_some() && matching != "NotOlderThan" {
+            let detail = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+            errors.push(FieldError::forbidden(MATCH, detail));
+        }
+        if !matching.is_empty() && self.send_initial_events.is_none() {
+            let detail = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+            errors.push(FieldError::forbidden(MATCH, detail));
+        }
+        if !matches!(matching, "" | "NotOlderThan") {
+            errors.push(FieldError::not_supported(MATCH, matching, &["NotOlderThan"]));
+        }
+        refuse(&errors)
+    }
 }
 
 /// What happens next in a watch.
@@ -59,6 +86,8 @@ pub struct Session {
     watcher: Watcher,
     bookmarks: bool,
     told: i64,
+    /// When changes were last handed over.
+    spoke: Instant,
     next_bookmark: Instant,
     ends: Option<Instant>,
     over: bool,
@@ -76,14 +105,10 @@ impl Registry {
         query: &WatchQuery,
     ) -> Result<Session, StatusError> {
         let filter = filter(kind, namespace, &query.label_selector, &query.field_selector)?;
-        // Without a list there is nothing to match; upstream's clients send both with sendInitialEvents.
-        let matching = if query.resource_version.is_empty() { "" } else { &query.resource_version_match };
-        if query.send_initial_events.is_some() && query.resource_version_match != "NotOlderThan" {
-            return Err(StatusError::bad_request(
-                "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-            ));
-        }
-        let version = Version::parse(&query.resource_version, matching)?;
+        query.validate()?;
+        let version = Version::parse(&query.resource_version, &query.resource_version_match)?;
+        // A version of the future is refused in the end: after the store was put back to an older state, whoever
+        // waited for it in silence would miss what happens until then.
         self.reach(version).await?;
         let cache = self.hub.cache(kind);
         let now = Instant::now();
@@ -93,6 +118,7 @@ impl Registry {
             watcher,
             bookmarks: query.allow_bookmarks,
             told: 0,
+            spoke: now,
             next_bookmark: now + BOOKMARK_EVERY,
             ends: query.timeout.map(|t| now + t),
             over: false,
@@ -123,34 +149,53 @@ pub fn expired() -> StatusError {
 }
 
 impl Session {
+    /// The next of the present objects.
+    fn present(&mut self) -> Vec<Change> {
+        let mut bytes = 0;
+        let mut batch = Vec::new();
+        while bytes < BUDGET
+            && let Some(entry) = self.initial.pop_front()
+        {
+            bytes += entry.json.len();
+            batch.push(Change::Added(entry));
+        }
+        batch
+    }
+
     /// What happens next; nothing when the watch is over.
     pub async fn next(&mut self) -> Option<Step> {
         if self.over {
             return None;
         }
         if !self.initial.is_empty() {
-            let batch = self.initial.len().min(BATCH);
-            return Some(Step::Changes(self.initial.drain(..batch).map(Change::Added).collect()));
+            return Some(Step::Changes(self.present()));
         }
         if let Some(revision) = self.initial_end.take() {
             self.told = revision;
             return Some(Step::Bookmark { revision, initial_end: true });
         }
         loop {
-            let known = match self.watcher.poll(BATCH) {
+            let known = match self.watcher.poll(BUDGET) {
                 Err(_) => {
                     self.over = true;
                     return Some(Step::Expired);
                 }
-                Ok((changes, _)) if !changes.is_empty() => return Some(Step::Changes(changes)),
+                Ok((changes, _)) if !changes.is_empty() => {
+                    self.spoke = Instant::now();
+                    return Some(Step::Changes(changes));
+                }
                 Ok((_, known)) => known,
             };
             tokio::select! {
-                () = self.watcher.changed() => {}
+                () = self.watcher.changed() => {
+                    if self.spoke.elapsed() < GATHER && self.watcher.company() >= CROWD {
+                        tokio::time::sleep_until(self.spoke + GATHER).await;
+                    }
+                }
                 () = tokio::time::sleep_until(self.next_bookmark), if self.bookmarks => {
                     self.next_bookmark = Instant::now() + BOOKMARK_EVERY;
                     // Told only when nothing came in between.
-                    match self.watcher.poll(BATCH) {
+                    match self.watcher.poll(BUDGET) {
                         Ok((changes, _)) if !changes.is_empty() => return Some(Step::Changes(changes)),
                         Ok((_, Some(revision))) => {
                             self.told = revision;

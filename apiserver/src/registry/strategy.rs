@@ -1,6 +1,8 @@
 //! What is particular to a kind: defaults, what a path may change, validation, selectable fields and
 //! table columns. Everything else is the generic store's.
 
+use std::borrow::Cow;
+
 use api::object::Object;
 use api::openapi::{Metadata, Resource};
 use api::status::StatusError;
@@ -10,6 +12,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::printing;
+use crate::storage::entry::FieldDefinition;
 
 /// A column of a server-side table, as in `meta.k8s.io/v1` `TableColumnDefinition`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +104,10 @@ pub trait Strategy: Send + Sync + 'static {
     fn selectable_fields(&self, _object: &Self::K) -> Vec<(&'static str, String)> {
         Vec::new()
     }
+    /// Where a selectable field stands in the JSON; the first path that is there and not empty counts.
+    fn field_paths(&self, field: &'static str) -> Vec<&'static str> {
+        vec![field]
+    }
     /// The columns of the server-side table.
     fn columns(&self) -> &'static [Column] {
         DEFAULT
@@ -146,6 +153,9 @@ pub trait ErasedStrategy: Send + Sync {
     fn validate_name(&self, name: &str) -> Vec<String>;
     /// The names of the selectable fields, beside `metadata.name` and `metadata.namespace`.
     fn field_names(&self) -> Vec<&'static str>;
+    /// The selectable fields, what they are by default and where they stand in the JSON: what the copy of the store
+    /// reads of every object.
+    fn field_definitions(&self) -> Vec<FieldDefinition>;
     /// The selectable fields of stored JSON.
     fn selectable_fields(&self, json: &[u8]) -> Vec<(&'static str, String)>;
     /// The columns of the server-side table.
@@ -229,6 +239,16 @@ impl<S: Strategy> ErasedStrategy for Erased<S> {
 
     fn field_names(&self) -> Vec<&'static str> {
         self.0.selectable_fields(&S::K::default()).into_iter().map(|(name, _)| name).collect()
+    }
+
+    fn field_definitions(&self) -> Vec<FieldDefinition> {
+        let fields = self.0.selectable_fields(&S::K::default()).into_iter();
+        let define = |(name, default)| FieldDefinition {
+            name: Cow::Borrowed(name),
+            default,
+            paths: self.0.field_paths(name).into_iter().map(Cow::Borrowed).collect(),
+        };
+        fields.map(define).collect()
     }
 
     fn selectable_fields(&self, json: &[u8]) -> Vec<(&'static str, String)> {

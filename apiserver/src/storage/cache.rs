@@ -1,215 +1,170 @@
 //! The in-memory copy of one resource, with a window of its past events, from which gets, lists and
 //! watches are served.
-//!
-//! A watcher is a position in the shared window and nothing else: a slow one holds no queue and makes
-//! nobody wait. It goes on from its position, or is told that the position is gone (410) and lists again.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::Duration;
+use std::borrow::Borrow;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use api::Kind;
-use api::selector::{FieldSelector, Selector};
-use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::encoding;
+use super::entry::{Entry, Layout};
+use super::filter::{Filter, INDEXED, Scope};
 use super::layout::resource_prefix;
 use super::version;
-use crate::registry::strategies::strategy;
+use super::watcher::Watcher;
+use super::window::{Event, Expired, Window};
 
-/// Events that the window keeps at most.
-const MAX_EVENTS: usize = 20_000;
-/// Bytes of objects that the window keeps at most.
-const MAX_BYTES: usize = 32 << 20;
-/// How long events stay in the window at least, while it is within its bounds.
-const KEEP: Duration = Duration::from_secs(180);
-/// Events younger than this number stay whatever their age.
-const KEEP_EVENTS: usize = 100;
-
-/// One version of an object.
-#[derive(Debug)]
-pub struct Entry {
-    /// `namespace/name`, or the name alone for cluster-scoped kinds.
-    pub key: Arc<str>,
-    /// The resource version.
-    pub revision: i64,
-    /// The JSON that clients get, shared by everybody who gets it.
-    pub json: Bytes,
-    /// `metadata.uid`.
-    pub uid: Box<str>,
-    /// `metadata.labels`.
-    pub labels: BTreeMap<String, String>,
-    /// The selectable fields beside name and namespace.
-    pub fields: Vec<(&'static str, String)>,
-}
-
-impl Entry {
-    /// Reads a stored value. Nothing when it is no object, which only a foreign writer can cause.
-    pub fn new(kind: &Kind, key: &str, stored: &[u8], revision: i64) -> Option<Self> {
-        let json = encoding::stamp(stored, revision)?;
-        let head = encoding::head(&json).ok()?;
-        Some(Self {
-            key: key.into(),
-            revision,
-            uid: head.uid.as_ref().into(),
-            labels: head.labels.unwrap_or_default(),
-            fields: strategy(kind).selectable_fields(&json),
-            json: json.clone(),
-        })
-    }
-
-    /// The namespace, empty for cluster-scoped kinds.
-    pub fn namespace(&self) -> &str {
-        api::meta::split_key(&self.key).0
-    }
-
-    /// The name.
-    pub fn name(&self) -> &str {
-        api::meta::split_key(&self.key).1
-    }
-
-    /// The same object with another resource version: what a watcher is told when the object goes.
-    fn at(&self, revision: i64) -> Self {
-        Self {
-            key: self.key.clone(),
-            revision,
-            json: encoding::stamp(&self.json, revision).unwrap_or_else(|| self.json.clone()),
-            uid: self.uid.clone(),
-            labels: self.labels.clone(),
-            fields: self.fields.clone(),
-        }
-    }
-
-    fn size(&self) -> usize {
-        self.json.len() + 300
-    }
-}
-
-/// Which objects of a resource somebody wants to see.
-#[derive(Clone, Debug, Default)]
-pub struct Filter {
-    /// Only this namespace; empty for all.
-    pub namespace: String,
-    /// Only objects with these labels.
-    pub labels: Selector,
-    /// Only objects with these fields.
-    pub fields: FieldSelector,
-}
-
-impl Filter {
-    /// Whether an object is wanted.
-    pub fn matches(&self, entry: &Entry) -> bool {
-        if !self.namespace.is_empty() && entry.namespace() != self.namespace {
-            return false;
-        }
-        let field = |name: &str| match name {
-            "metadata.name" => Some(entry.name()),
-            "metadata.namespace" => Some(entry.namespace()),
-            name => entry.fields.iter().find(|(n, _)| *n == name).map(|(_, v)| v.as_str()),
-        };
-        self.labels.matches(&entry.labels) && (self.fields.terms.is_empty() || self.fields.matches(field))
-    }
-
-    /// Whether every object of the namespace is wanted.
-    pub fn is_everything(&self) -> bool {
-        self.labels.is_everything() && self.fields.terms.is_empty()
-    }
-}
-
-/// One step in the life of a resource.
-#[derive(Debug)]
-struct Event {
-    revision: i64,
-    at: Instant,
-    old: Option<Arc<Entry>>,
-    new: Option<Arc<Entry>>,
-    /// `old` as those see it from whose view it goes, made by the first who needs it.
-    gone: OnceLock<Arc<Entry>>,
-}
-
-impl Event {
-    fn size(&self) -> usize {
-        self.old.as_ref().or(self.new.as_ref()).map_or(0, |e| e.size())
-    }
-
-    /// What the event means to somebody who sees only what a filter lets through.
-    fn seen_by(&self, filter: &Filter) -> Option<Change> {
-        let old = self.old.as_ref().filter(|e| filter.matches(e));
-        let new = self.new.as_ref().filter(|e| filter.matches(e));
-        match (old, new) {
-            (None, None) => None,
-            (None, Some(new)) => Some(Change::Added(new.clone())),
-            (Some(_), Some(new)) => Some(Change::Modified(new.clone())),
-            (Some(old), None) => {
-                let gone = self.gone.get_or_init(|| Arc::new(old.at(self.revision)));
-                Some(Change::Deleted(gone.clone()))
-            }
-        }
-    }
-}
-
-/// What a watcher is told.
+/// An entry that is ordered by its key, so that the key is kept once.
 #[derive(Clone, Debug)]
-pub enum Change {
-    /// It exists, or came into view.
-    Added(Arc<Entry>),
-    /// It changed.
-    Modified(Arc<Entry>),
-    /// It is gone, or went out of view; as it was last seen, with the version of its going.
-    Deleted(Arc<Entry>),
-}
+struct ByKey(Arc<Entry>);
 
-impl Change {
-    /// The object.
-    pub fn entry(&self) -> &Arc<Entry> {
-        match self {
-            Self::Added(entry) | Self::Modified(entry) | Self::Deleted(entry) => entry,
-        }
+impl PartialEq for ByKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.key == other.0.key
     }
-
-    /// `ADDED`, `MODIFIED` or `DELETED`.
-    pub fn type_(&self) -> &'static str {
-        match self {
-            Self::Added(_) => "ADDED",
-            Self::Modified(_) => "MODIFIED",
-            Self::Deleted(_) => "DELETED",
-        }
+}
+impl Eq for ByKey {}
+impl PartialOrd for ByKey {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for ByKey {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.key.cmp(&other.0.key)
+    }
+}
+impl Borrow<str> for ByKey {
+    fn borrow(&self) -> &str {
+        &self.0.key
     }
 }
 
-#[derive(Default)]
-struct State {
-    entries: BTreeMap<Arc<str>, Arc<Entry>>,
-    window: VecDeque<Event>,
-    /// The position of the first event in the window.
-    first: u64,
-    /// Bytes held by the window.
-    bytes: usize,
-    /// Events up to this revision are not in the window.
-    floor: i64,
+/// A change: the key, the new state (none: deleted), the revision.
+type Step = (Box<str>, Option<Arc<Entry>>, i64);
+
+/// The objects as they stand, and the window.
+pub(super) struct State {
+    entries: BTreeSet<ByKey>,
+    /// By position in the layout and value: the objects with that value in an indexed field.
+    index: Vec<(usize, Values)>,
+    pub window: Window,
     /// The revision of the last event.
     applied: i64,
+    /// Changes that came while the copy is being filled.
+    early: Option<Vec<Step>>,
 }
 
 impl State {
-    fn next_position(&self) -> u64 {
-        self.first + self.window.len() as u64
+    fn new(layout: &Layout) -> Self {
+        let index = INDEXED.iter().filter_map(|name| layout.field(name)).map(|i| (i, HashMap::new()));
+        Self {
+            entries: BTreeSet::new(),
+            index: index.collect(),
+            window: Window::new(layout),
+            applied: 0,
+            early: None,
+        }
     }
 
-    fn trim(&mut self, now: Instant) {
-        while let Some(oldest) = self.window.front() {
-            let full = self.window.len() > MAX_EVENTS || self.bytes > MAX_BYTES;
-            let old = self.window.len() > KEEP_EVENTS && now.duration_since(oldest.at) > KEEP;
-            if !full && !old {
-                break;
+    /// The revision of which this copy can say that it knows everything up to it.
+    pub fn revision(&self, known_before: i64) -> i64 {
+        known_before.max(version::end(version::revision(self.applied)))
+    }
+
+    /// Puts a new state in the place of the old one, of which there may be none, and returns that.
+    fn replace(&mut self, key: &str, new: Option<&Arc<Entry>>) -> Option<Arc<Entry>> {
+        let old = match new {
+            Some(new) => self.entries.replace(ByKey(new.clone())),
+            None => self.entries.take(key),
+        };
+        for (field, values) in &mut self.index {
+            if let Some(ByKey(old)) = &old {
+                forget(values, old.field_at(*field), &old.key);
             }
-            self.bytes -= oldest.size();
-            self.floor = oldest.revision;
-            self.first += 1;
-            self.window.pop_front();
+            if let Some(new) = new {
+                remember(values, new.field_at(*field), new);
+            }
         }
+        old.map(|ByKey(old)| old)
+    }
+
+    /// Begins anew; whom to wake.
+    fn begin(
+        &mut self,
+        layout: &Layout,
+        entries: impl IntoIterator<Item = Arc<Entry>>,
+        revision: i64,
+    ) -> Vec<Arc<Notify>> {
+        let mut fresh = Self::new(layout);
+        for entry in entries {
+            fresh.replace("", Some(&entry));
+        }
+        (self.entries, self.index, self.applied, self.early) = (fresh.entries, fresh.index, revision, None);
+        self.window.reset(revision)
+    }
+
+    /// Takes in changes; whom to wake.
+    fn apply(&mut self, changes: Vec<Step>, now: Instant) -> Vec<Arc<Notify>> {
+        let mut stirred = Vec::new();
+        for (key, new, revision) in changes {
+            // The copy was filled at a later revision than the one from which changes are followed.
+            if revision <= self.window.floor {
+                continue;
+            }
+            let old = self.replace(&key, new.as_ref());
+            self.applied = revision;
+            if old.is_some() || new.is_some() {
+                self.window.push(Event::new(revision, now, old, new), &mut stirred);
+            }
+        }
+        self.window.trim(now);
+        if !stirred.is_empty() {
+            self.window.settle();
+        }
+        stirred
+    }
+
+    /// The objects of a scope behind the key `after`.
+    fn scan<'s>(&'s self, scope: &'s Scope, after: &'s str) -> Box<dyn Iterator<Item = &'s Arc<Entry>> + 's> {
+        let behind = |entry: &&Arc<Entry>| after.is_empty() || *entry.key > *after;
+        match scope {
+            Scope::Object(key) => Box::new(self.entries.get(&**key).map(|e| &e.0).into_iter().filter(behind)),
+            Scope::Field(field, value) => {
+                let found = self.index.iter().find(|(i, _)| i == field).and_then(|(_, v)| v.get(value));
+                Box::new(found.into_iter().flatten().map(|e| &e.0).filter(behind))
+            }
+            Scope::Namespace(namespace) => {
+                let (start, end) = bounds(namespace, after);
+                Box::new(self.entries.range::<str, _>((start.as_bound(), end.as_bound())).map(|e| &e.0))
+            }
+            Scope::All => {
+                let (start, end) = bounds("", after);
+                Box::new(self.entries.range::<str, _>((start.as_bound(), end.as_bound())).map(|e| &e.0))
+            }
+        }
+    }
+}
+
+type Values = HashMap<Box<str>, BTreeSet<ByKey>>;
+
+fn forget(values: &mut Values, value: &str, key: &str) {
+    if let Some(set) = values.get_mut(value) {
+        set.remove(key);
+        if set.is_empty() {
+            values.remove(value);
+        }
+    }
+}
+
+fn remember(values: &mut Values, value: &str, entry: &Arc<Entry>) {
+    match values.get_mut(value) {
+        Some(set) => _ = set.insert(ByKey(entry.clone())),
+        // Whoever asks for an empty field looks at everything.
+        None if value.is_empty() => {}
+        None => _ = values.insert(value.into(), BTreeSet::from([ByKey(entry.clone())])),
     }
 }
 
@@ -226,18 +181,14 @@ pub struct Listing {
     pub remaining: Option<i64>,
 }
 
-/// The version asked for is older than the window.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Expired;
-
 /// The in-memory copy of one resource.
 pub struct Cache {
     /// The kind that is stored.
     pub kind: &'static Kind,
+    /// What is kept of its objects.
+    pub layout: Arc<Layout>,
     prefix: String,
     state: RwLock<State>,
-    /// The position after the last event.
-    position: watch::Sender<u64>,
     /// The revision up to which the whole store is known.
     revision: watch::Receiver<i64>,
 }
@@ -245,13 +196,9 @@ pub struct Cache {
 impl Cache {
     /// An empty copy, to be filled by the hub that owns `revision`.
     pub fn new(prefix: &str, kind: &'static Kind, revision: watch::Receiver<i64>) -> Self {
-        Self {
-            kind,
-            prefix: resource_prefix(prefix, kind),
-            state: RwLock::default(),
-            position: watch::channel(0).0,
-            revision,
-        }
+        let layout = Layout::of(kind);
+        let state = RwLock::new(State::new(&layout));
+        Self { kind, layout, prefix: resource_prefix(prefix, kind), state, revision }
     }
 
     /// What the keys of this resource begin with.
@@ -259,63 +206,70 @@ impl Cache {
         &self.prefix
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, State> {
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, State> {
+    pub(super) fn write(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The revision up to which the whole store is known.
+    pub(super) fn known(&self) -> i64 {
+        *self.revision.borrow()
+    }
+
+    /// A copy of a kind that appears while the others are followed already: what changes until [`Cache::fill`] is kept.
+    pub(super) fn awaiting(prefix: &str, kind: &'static Kind, revision: watch::Receiver<i64>) -> Self {
+        let cache = Self::new(prefix, kind, revision);
+        cache.write().early = Some(Vec::new());
+        cache
+    }
+
+    /// Starts from a full list at a revision and catches up with what changed since.
+    pub(super) fn fill(&self, entries: Vec<Arc<Entry>>, revision: i64) {
+        let mut state = self.write();
+        // Without early changes, all copies were filled anew in between, and this one is current already.
+        let Some(early) = state.early.take() else { return };
+        state.begin(&self.layout, entries, revision);
+        state.apply(early, Instant::now());
+    }
+
     /// Starts from a full list at a revision. Everybody who watched must list again.
-    pub fn reset(&self, entries: BTreeMap<Arc<str>, Arc<Entry>>, revision: i64) {
-        let mut state = self.write();
-        // One position is skipped, so that none from before is valid.
-        let first = state.next_position() + 1;
-        *state = State { entries, first, floor: revision, applied: revision, ..State::default() };
-        drop(state);
-        self.position.send_replace(first);
+    pub fn reset(&self, entries: impl IntoIterator<Item = Arc<Entry>>, revision: i64) {
+        let woken = self.write().begin(&self.layout, entries, revision);
+        woken.iter().for_each(|notify| notify.notify_waiters());
     }
 
-    /// Takes in the changes of one response: key beneath the prefix, stored value (none: deleted), revision.
+    /// Takes in changes, all of a revision together: key beneath the prefix, stored value (none: deleted), revision.
     pub fn apply<'a>(&self, changes: impl Iterator<Item = (&'a str, Option<&'a [u8]>, i64)>) {
-        let now = Instant::now();
-        let changes: Vec<_> = changes
-            .map(|(key, value, revision)| {
-                (key, value.and_then(|v| Entry::new(self.kind, key, v, revision)).map(Arc::new), revision)
-            })
-            .collect();
+        let changes: Vec<_> = changes.map(|(key, value, at)| self.change(key, value, at)).collect();
         let mut state = self.write();
-        for (key, new, revision) in changes {
-            if revision <= state.floor {
-                continue;
-            }
-            let old = match &new {
-                Some(entry) => state.entries.insert(entry.key.clone(), entry.clone()),
-                None => state.entries.remove(key),
-            };
-            if old.is_none() && new.is_none() {
-                continue;
-            }
-            let event = Event { revision, at: now, old, new, gone: OnceLock::new() };
-            state.bytes += event.size();
-            state.applied = revision;
-            state.window.push_back(event);
+        if let Some(early) = &mut state.early {
+            early.extend(changes);
+            return;
         }
-        state.trim(now);
-        let position = state.next_position();
+        let stirred = state.apply(changes, Instant::now());
         drop(state);
-        self.position.send_replace(position);
+        stirred.iter().for_each(|notify| notify.notify_waiters());
     }
 
-    /// The revision of which this copy can say that it knows everything up to it.
-    fn revision_of(&self, state: &State, known_before: i64) -> i64 {
-        known_before.max(version::end(version::revision(state.applied)))
+    /// Reads a change; what is no object counts as gone.
+    fn change(&self, key: &str, value: Option<&[u8]>, at: i64) -> Step {
+        let entry = value.and_then(|v| Entry::new(&self.layout, key, v, at));
+        (key.into(), entry.map(Arc::new), at)
+    }
+
+    /// Drops events that are too old; whether there will be more to drop.
+    pub fn trim(&self, now: Instant) -> bool {
+        let mut state = self.write();
+        state.window.trim(now);
+        state.window.ages()
     }
 
     /// One object.
     pub fn get(&self, key: &str) -> Option<Arc<Entry>> {
-        self.read().entries.get(key).cloned()
+        self.read().entries.get(key).map(|e| e.0.clone())
     }
 
     /// How many objects there are.
@@ -330,14 +284,12 @@ impl Cache {
 
     /// Matching objects behind the key `after`, `limit` of them (0: all).
     pub fn list(&self, filter: &Filter, limit: usize, after: &str) -> Listing {
-        let known_before = *self.revision.borrow();
+        let known_before = self.known();
+        let scope = filter.scope(self.kind, &self.layout);
         let state = self.read();
-        let (start, end) = bounds(&filter.namespace, after);
-        let mut all = state
-            .entries
-            .range::<str, _>((start.as_bound(), end.as_bound()))
-            .map(|(_, entry)| entry)
-            .filter(|entry| filter.matches(entry));
+        // Most lists want everything in their scope, and need not ask each object.
+        let whole = filter.is_everything() && matches!(scope, Scope::All | Scope::Namespace(_));
+        let mut all = state.scan(&scope, after).filter(|entry| whole || filter.matches(entry));
         let limit = if limit == 0 { usize::MAX } else { limit };
         let entries: Vec<_> = all.by_ref().take(limit).cloned().collect();
         let (more, remaining) = if entries.len() < limit {
@@ -348,34 +300,35 @@ impl Cache {
         } else {
             (all.next().is_some(), None)
         };
-        let revision = self.revision_of(&state, known_before);
+        let revision = state.revision(known_before);
         Listing { entries, revision, more, remaining: remaining.filter(|_| more) }
     }
 
-    /// A watcher of what follows a revision.
+    /// A watcher of what follows a revision, which may lie in the future.
     pub fn watch_after(self: &Arc<Self>, filter: Filter, revision: i64) -> Result<Watcher, Expired> {
-        let position = self.position.subscribe();
-        let state = self.read();
-        if revision < state.floor {
+        let scope = filter.scope(self.kind, &self.layout);
+        let mut state = self.write();
+        if revision < state.window.floor {
             return Err(Expired);
         }
-        let behind = state.window.partition_point(|event| event.revision <= revision);
-        let cursor = state.first + behind as u64;
-        Ok(Watcher { cache: self.clone(), cursor, filter, position })
+        let position = (state.window.epoch, state.window.behind(revision));
+        let notify = state.window.join(&scope);
+        drop(state);
+        Ok(Watcher::new(self.clone(), position, revision, filter, scope, notify))
     }
 
     /// The matching objects as they stand, their revision, and a watcher of what follows.
     pub fn watch_from_now(self: &Arc<Self>, filter: Filter) -> (Vec<Arc<Entry>>, i64, Watcher) {
-        let position = self.position.subscribe();
-        let known_before = *self.revision.borrow();
-        let state = self.read();
-        let (start, end) = bounds(&filter.namespace, "");
-        let range = state.entries.range::<str, _>((start.as_bound(), end.as_bound()));
-        let present = range.map(|(_, e)| e).filter(|e| filter.matches(e)).cloned().collect();
-        let cursor = state.next_position();
-        let revision = self.revision_of(&state, known_before);
+        let known_before = self.known();
+        let scope = filter.scope(self.kind, &self.layout);
+        let mut state = self.write();
+        let whole = filter.is_everything() && matches!(scope, Scope::All | Scope::Namespace(_));
+        let present = state.scan(&scope, "").filter(|e| whole || filter.matches(e)).cloned().collect();
+        let position = (state.window.epoch, state.window.end());
+        let revision = state.revision(known_before);
+        let notify = state.window.join(&scope);
         drop(state);
-        (present, revision, Watcher { cache: self.clone(), cursor, filter, position })
+        (present, revision, Watcher::new(self.clone(), position, 0, filter, scope, notify))
     }
 }
 
@@ -410,44 +363,7 @@ fn bounds(namespace: &str, after: &str) -> (Edge, Edge) {
     }
 }
 
-/// Somebody's position in the window.
-pub struct Watcher {
-    cache: Arc<Cache>,
-    cursor: u64,
-    filter: Filter,
-    position: watch::Receiver<u64>,
-}
-
-impl Watcher {
-    /// The changes since the last call, at most `max` of them; empty when there are none. With them the
-    /// revision up to which everything has then been told, if that is known.
-    pub fn poll(&mut self, max: usize) -> Result<(Vec<Change>, Option<i64>), Expired> {
-        let known_before = *self.cache.revision.borrow();
-        let state = self.cache.read();
-        let skip = self.cursor.checked_sub(state.first).ok_or(Expired)?;
-        let skip = usize::try_from(skip).unwrap_or(usize::MAX);
-        let mut changes = Vec::new();
-        for event in state.window.iter().skip(skip) {
-            self.cursor += 1;
-            if let Some(change) = event.seen_by(&self.filter) {
-                changes.push(change);
-                if changes.len() >= max {
-                    break;
-                }
-            }
-        }
-        let all = self.cursor == state.next_position();
-        let revision = all.then(|| self.cache.revision_of(&state, known_before));
-        Ok((changes, revision))
-    }
-
-    /// Waits until there is something to poll.
-    pub async fn changed(&mut self) {
-        let cursor = self.cursor;
-        // The sender lives in the cache that this watcher holds.
-        let _ = self.position.wait_for(|position| *position != cursor).await;
-    }
-}
-
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;

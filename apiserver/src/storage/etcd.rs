@@ -242,7 +242,9 @@ impl Etcd {
         limit: i64,
         keys_only: bool,
     ) -> Result<Page, EtcdError> {
-        let mut options = GetOptions::new().with_limit(limit).with_revision(version::revision(version));
+        // No version but 0 means the present, however small it is.
+        let revision = if version == 0 { 0 } else { version::revision(version).max(1) };
+        let mut options = GetOptions::new().with_limit(limit).with_revision(revision);
         if let Some(end) = end {
             options = options.with_range(end);
         }

@@ -6,13 +6,17 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use api::Kind;
+use arc_swap::ArcSwap;
 use component::health::Check;
 use component::tasks::Spawner;
 use etcd_client::{EventType, WatchResponse, WatchStream};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
-use super::cache::{Cache, Entry};
-use super::etcd::{Etcd, EtcdError};
+use super::cache::Cache;
+use super::copies::Copies;
+use super::entry::Entry;
+use super::etcd::{Etcd, EtcdError, Versioned};
 use super::layout::{prefix_end, storage_kind, stored_kinds};
 use super::version;
 
@@ -21,6 +25,8 @@ const LOAD_PAGE: i64 = 1000;
 /// How many revisions before the present the copies begin, so that watches which were open before a restart
 /// find their place in the window; the first that the store still has is taken.
 const LOOK_BACK: &[i64] = &[1000, 200, 0];
+/// How often events that are too old are looked for, while there are events.
+const SWEEP: Duration = Duration::from_secs(60);
 /// The longest pause between attempts to reach etcd.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
@@ -43,7 +49,7 @@ pub enum HubError {
 /// The copies of all resources.
 pub struct Hub {
     etcd: Etcd,
-    caches: Vec<Arc<Cache>>,
+    copies: ArcSwap<Copies>,
     /// Everything up to this revision has been applied to every copy. 0 until the copies are as new as the store
     /// was when they were filled.
     revision: watch::Sender<i64>,
@@ -58,12 +64,16 @@ impl Hub {
     /// Empty copies, and the tasks that fill them. `check` tells whether they follow the store.
     pub fn start(etcd: Etcd, tasks: &Spawner, check: Check) -> Arc<Self> {
         let (revision, receiver) = watch::channel(0);
-        let caches =
-            stored_kinds().map(|kind| Arc::new(Cache::new(etcd.prefix(), kind, receiver.clone()))).collect();
+        let mut copies = Copies::default();
+        for kind in stored_kinds() {
+            let cache = Arc::new(Cache::new(etcd.prefix(), kind, receiver.clone()));
+            copies.feed(cache.clone());
+            copies.show(cache);
+        }
         let (questions, asked) = mpsc::unbounded_channel();
         let hub = Arc::new(Self {
             etcd: etcd.clone(),
-            caches,
+            copies: ArcSwap::from_pointee(copies),
             revision,
             applied: AtomicI64::new(0),
             target: AtomicI64::new(0),
@@ -87,10 +97,87 @@ impl Hub {
         hub
     }
 
-    /// The copy that holds the objects of a kind.
-    pub fn cache(&self, kind: &'static Kind) -> &Arc<Cache> {
-        let stored = storage_kind(kind);
-        self.caches.iter().find(|c| std::ptr::eq(c.kind, stored)).expect("every stored kind has a cache")
+    /// The copy that holds the objects of a kind. One that is not followed has an empty copy.
+    pub fn cache(&self, kind: &'static Kind) -> Arc<Cache> {
+        let copies = self.copies.load();
+        let found = copies.of(kind).cloned();
+        let kind = storage_kind(kind);
+        found.unwrap_or_else(|| Arc::new(Cache::new(self.etcd.prefix(), kind, self.revision.subscribe())))
+    }
+
+    /// Begins to follow a kind that appears while the server runs. When this returns, its copy is complete.
+    ///
+    /// # Errors
+    /// When the store cannot be read; nothing has changed then.
+    pub async fn add(&self, kind: &'static Kind) -> Result<(), EtcdError> {
+        let kind = storage_kind(kind);
+        if self.copies.load().of(kind).is_some() {
+            return Ok(());
+        }
+        let cache = Arc::new(Cache::awaiting(self.etcd.prefix(), kind, self.revision.subscribe()));
+        self.change(|copies| copies.feed(cache.clone()));
+        match self.contents(&cache).await {
+            Ok((entries, revision)) => {
+                cache.fill(entries, revision);
+                self.change(|copies| copies.show(cache.clone()));
+                Ok(())
+            }
+            Err(error) => {
+                self.change(|copies| {
+                    copies.show(cache.clone());
+                    copies.remove(kind);
+                });
+                Err(error)
+            }
+        }
+    }
+
+    /// Follows a kind no longer. Its watchers are told that their position is gone.
+    pub fn remove(&self, kind: &'static Kind) {
+        let mut removed = None;
+        self.change(|copies| removed = copies.remove(kind));
+        if let Some(cache) = removed {
+            cache.reset(Vec::new(), self.revision());
+        }
+    }
+
+    fn change(&self, mut change: impl FnMut(&mut Copies)) {
+        self.copies.rcu(|copies| {
+            let mut copies = Copies::clone(copies);
+            change(&mut copies);
+            copies
+        });
+    }
+
+    /// What stands in the store of one kind, and at which revision.
+    async fn contents(&self, cache: &Cache) -> Result<(Vec<Arc<Entry>>, i64), EtcdError> {
+        let revision = self.etcd.current_version().await?;
+        let mut entries = Vec::new();
+        self.read(cache.prefix(), revision, |key, item| {
+            if let Some(key) = key.strip_prefix(cache.prefix()) {
+                entries.extend(entry(cache, key, item));
+            }
+        })
+        .await?;
+        Ok((entries, revision))
+    }
+
+    /// Reads everything beneath a prefix as it stood at a revision.
+    async fn read(
+        &self,
+        prefix: &str,
+        revision: i64,
+        mut each: impl FnMut(&str, &Versioned),
+    ) -> Result<(), EtcdError> {
+        let mut start = prefix.to_owned();
+        loop {
+            let page = self.etcd.range(&start, Some(prefix_end(prefix)), revision, LOAD_PAGE, false).await?;
+            page.items.iter().for_each(|item| each(&item.key, item));
+            match page.items.last() {
+                Some(last) if page.more => start = format!("{}\0", last.key),
+                _ => return Ok(()),
+            }
+        }
     }
 
     /// The revision up to which everything is known.
@@ -185,31 +272,18 @@ impl Hub {
     }
 
     async fn load_at(&self, revision: i64) -> Result<(), EtcdError> {
-        let mut contents = Vec::new();
-        for cache in &self.caches {
-            let mut entries = BTreeMap::new();
-            let mut start = cache.prefix().to_owned();
-            loop {
-                let end = prefix_end(cache.prefix());
-                let page = self.etcd.range(&start, Some(end), revision, LOAD_PAGE, false).await?;
-                for item in &page.items {
-                    let Some(key) = item.key.strip_prefix(cache.prefix()) else { continue };
-                    match Entry::new(cache.kind, key, &item.value, item.version) {
-                        Some(entry) => {
-                            entries.insert(entry.key.clone(), Arc::new(entry));
-                        }
-                        None => tracing::error!(key = item.key, "a value in the store is no object"),
-                    }
-                }
-                match page.items.last() {
-                    Some(last) if page.more => start = format!("{}\0", last.key),
-                    _ => break,
-                }
+        let copies = self.copies.load_full();
+        let mut contents: BTreeMap<&str, Vec<Arc<Entry>>> = BTreeMap::new();
+        // One pass over everything is faster than one for each kind.
+        let root = format!("{}/", self.etcd.prefix());
+        self.read(&root, revision, |key, item| {
+            if let Some((cache, key)) = copies.find(key) {
+                contents.entry(cache.prefix()).or_default().extend(entry(cache, key, item));
             }
-            contents.push((cache, entries));
-        }
-        for (cache, entries) in contents {
-            cache.reset(entries, revision);
+        })
+        .await?;
+        for cache in copies.all() {
+            cache.reset(contents.remove(cache.prefix()).unwrap_or_default(), revision);
         }
         Ok(())
     }
@@ -234,8 +308,17 @@ impl Hub {
             Ok(stream) => stream,
             Err(error) => return broken(error.to_string(), progressed),
         };
+        let mut sweep = Instant::now() + SWEEP;
         loop {
-            let response = match stream.message().await {
+            let message = tokio::select! {
+                message = stream.message() => message,
+                () = tokio::time::sleep_until(sweep) => {
+                    // What is idle and swept needs no further looking after until something happens.
+                    sweep = if self.sweep() { Instant::now() + SWEEP } else { Instant::now() + SWEEP * 1000 };
+                    continue;
+                }
+            };
+            let response = match message {
                 Ok(Some(response)) => response,
                 Ok(None) => return broken("etcd closed the stream".into(), progressed),
                 Err(error) => return broken(EtcdError::from(error).to_string(), progressed),
@@ -253,27 +336,27 @@ impl Hub {
             }
             progressed = true;
             self.apply(&response);
+            sweep = sweep.min(Instant::now() + SWEEP);
         }
     }
 
     fn apply(&self, response: &WatchResponse) {
+        let copies = self.copies.load();
         let mut reached = 0;
-        let mut changes: BTreeMap<usize, Vec<(&str, Option<&[u8]>, i64)>> = BTreeMap::new();
+        let mut changes: BTreeMap<&str, (&Cache, Vec<(&str, Option<&[u8]>, i64)>)> = BTreeMap::new();
         for event in response.events() {
             let Some(kv) = event.kv() else { continue };
             reached = reached.max(version::end(kv.mod_revision()));
             let Ok(key) = kv.key_str() else { continue };
             let at = version::of(key, kv.mod_revision());
-            let found =
-                self.caches.iter().enumerate().find_map(|(i, c)| Some((i, key.strip_prefix(c.prefix())?)));
-            let Some((index, key)) = found else { continue };
+            let Some((cache, key)) = copies.find(key) else { continue };
             let value = (event.event_type() == EventType::Put).then(|| kv.value());
-            changes.entry(index).or_default().push((key, value, at));
+            changes.entry(cache.prefix()).or_insert((cache, Vec::new())).1.push((key, value, at));
         }
-        for (index, mut changes) in changes {
+        for (_, (cache, mut changes)) in changes {
             // The keys of one transaction come in the order in which it wrote them.
             changes.sort_by_key(|(_, _, at)| *at);
-            self.caches[index].apply(changes.into_iter());
+            cache.apply(changes.into_iter());
         }
         if response.events().is_empty() {
             // A notice of progress: its revision is behind every event that was sent before it.
@@ -283,6 +366,21 @@ impl Hub {
             self.reached(reached);
         }
     }
+
+    /// Drops events that are too old from every window; whether there will be more to drop.
+    fn sweep(&self) -> bool {
+        let now = Instant::now();
+        self.copies.load().all().fold(false, |more, cache| cache.trim(now) || more)
+    }
+}
+
+/// The entry of a value in the store.
+fn entry(cache: &Cache, key: &str, item: &Versioned) -> Option<Arc<Entry>> {
+    let entry = Entry::new(&cache.layout, key, &item.value, item.version);
+    if entry.is_none() {
+        tracing::error!(key = item.key, "a value in the store is no object");
+    }
+    entry.map(Arc::new)
 }
 
 enum Followed {

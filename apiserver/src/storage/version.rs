@@ -35,6 +35,11 @@ pub fn is_whole(version: i64) -> bool {
     version & LAST == LAST
 }
 
+/// Whether a key that is written at the revision of a version comes behind it.
+pub fn is_behind(key: &str, version: i64) -> bool {
+    place(key) > version & LAST
+}
+
 /// The version of everything up to a number of revisions before this one, but never before the first.
 pub fn back(version: i64, revisions: i64) -> i64 {
     end((revision(version) - revisions).max(1))

@@ -58,6 +58,13 @@ fn old_pages_expire_when_the_store_forgets() {
         let answer =
             tokio::time::timeout(std::time::Duration::from_secs(20), expired).await.expect("it expires");
         assert_eq!(text(&answer, "/reason"), "Expired");
+        // The token that comes with the refusal leads through the rest as it is now.
+        let fresh = text(&answer, "/metadata/continue");
+        let (code, rest) = http.get(&format!("{MAPS}?continue={fresh}")).await;
+        assert_eq!(code, 200, "{rest}");
+        let names: Vec<_> =
+            rest["items"].as_array().into_iter().flatten().map(|o| text(o, "/metadata/name")).collect();
+        assert_eq!(names[..3], ["m2", "m3", "m4"]);
         // The copies are not touched by that.
         assert_eq!(http.get(MAPS).await.0, 200);
     });

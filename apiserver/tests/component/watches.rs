@@ -79,7 +79,7 @@ fn initial_events_end_with_a_bookmark() {
         events.expect(&["ADDED b"]).await;
         let wrong =
             http.watch(&format!("{MAPS}?watch=1&sendInitialEvents=true")).await.err().expect("refused");
-        assert_eq!(wrong.0, 400);
+        assert_eq!(wrong.0, 422, "{}", wrong.1);
     });
 }
 

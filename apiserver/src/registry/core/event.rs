@@ -46,6 +46,10 @@ impl Strategy for EventStrategy {
         ]
     }
 
+    fn field_paths(&self, field: &'static str) -> Vec<&'static str> {
+        if field == "source" { vec!["source.component", "reportingComponent"] } else { vec![field] }
+    }
+
     fn columns(&self) -> &'static [Column] {
         COLUMNS
     }
