@@ -46,6 +46,10 @@ pub struct KubeletConfiguration {
     pub node_status_update_frequency: Option<String>,
     /// As `--pod-log-dir`.
     pub pod_logs_dir: Option<PathBuf>,
+    /// As `--container-log-max-size`.
+    pub container_log_max_size: Option<String>,
+    /// As `--container-log-max-files`.
+    pub container_log_max_files: Option<usize>,
     /// As `--register-with-taints`.
     pub register_with_taints: Option<Vec<Taint>>,
 }

@@ -15,10 +15,21 @@ use crate::runtime::{CONTAINER_NAME_LABEL, POD_NAME_LABEL, POD_NAMESPACE_LABEL, 
 const LOGS: Duration = Duration::from_secs(10);
 /// How often the disk is looked at.
 const DISK: Duration = Duration::from_secs(300);
-/// A log of this size is put aside.
-const LOG_BYTES: u64 = 10 * 1024 * 1024;
-/// How many files of a container's log are kept, the present one among them.
-const LOG_FILES: usize = 5;
+/// How large a container's logs may become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogLimits {
+    /// A file of this many bytes is put aside.
+    pub bytes: u64,
+    /// How many files are kept, the present one among them; at least two.
+    pub files: usize,
+}
+
+impl Default for LogLimits {
+    fn default() -> Self {
+        Self { bytes: 10 * 1024 * 1024, files: 5 }
+    }
+}
+
 /// Images are removed when the disk is fuller than this, in percent…
 const HIGH: u64 = 85;
 /// …until it is no fuller than this.
@@ -33,14 +44,13 @@ fn log_path(root: &str, container: &cri::Container) -> Option<PathBuf> {
 }
 
 /// Which of the files put aside (oldest first) are too many.
-pub fn surplus(mut aside: Vec<PathBuf>) -> Vec<PathBuf> {
+pub fn surplus(mut aside: Vec<PathBuf>, files: usize) -> Vec<PathBuf> {
     aside.sort();
-    let keep = LOG_FILES - 1;
-    aside.truncate(aside.len().saturating_sub(keep));
+    aside.truncate(aside.len().saturating_sub(files.saturating_sub(1)));
     aside
 }
 
-fn rotate(log: &Path, now: Timestamp) -> std::io::Result<()> {
+fn rotate(log: &Path, files: usize, now: Timestamp) -> std::io::Result<()> {
     let stamp = now.strftime("%Y%m%d-%H%M%S");
     let name = log.file_name().unwrap_or_default().to_string_lossy().into_owned();
     std::fs::rename(log, log.with_file_name(format!("{name}.{stamp}")))?;
@@ -48,18 +58,18 @@ fn rotate(log: &Path, now: Timestamp) -> std::io::Result<()> {
     let prefix = format!("{name}.");
     let aside = std::fs::read_dir(dir)?.flatten().map(|e| e.path());
     let aside = aside.filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&prefix)));
-    surplus(aside.collect()).iter().try_for_each(std::fs::remove_file)
+    surplus(aside.collect(), files).iter().try_for_each(std::fs::remove_file)
 }
 
-async fn rotate_logs(ctx: &Ctx) -> Result<(), String> {
+async fn rotate_logs(ctx: &Ctx, limits: LogLimits) -> Result<(), String> {
     let running = cri::ContainerState::ContainerRunning as i32;
     let containers = ctx.runtime.containers(&[]).await.map_err(|e| e.to_string())?;
     for container in containers.iter().filter(|c| c.state == running) {
         let Some(log) = log_path(&ctx.node.log_root, container) else { continue };
-        if !std::fs::metadata(&log).is_ok_and(|m| m.len() > LOG_BYTES) {
+        if !std::fs::metadata(&log).is_ok_and(|m| m.len() > limits.bytes) {
             continue;
         }
-        rotate(&log, ctx.clock.now()).map_err(|e| format!("rotate {}: {e}", log.display()))?;
+        rotate(&log, limits.files, ctx.clock.now()).map_err(|e| format!("rotate {}: {e}", log.display()))?;
         ctx.runtime.reopen_log(&container.id).await.map_err(|e| e.to_string())?;
         tracing::info!(log = %log.display(), "log put aside");
     }
@@ -67,14 +77,14 @@ async fn rotate_logs(ctx: &Ctx) -> Result<(), String> {
 }
 
 /// Keeps container logs in bounds. `running` says whether there is anything to look at.
-pub async fn logs(ctx: Ctx, running: impl Fn() -> bool + Send, token: CancellationToken) {
+pub async fn logs(ctx: Ctx, limits: LogLimits, running: impl Fn() -> bool + Send, token: CancellationToken) {
     loop {
         tokio::select! {
             () = token.cancelled() => return,
             () = tokio::time::sleep(LOGS) => {}
         }
         if running()
-            && let Err(error) = rotate_logs(&ctx).await
+            && let Err(error) = rotate_logs(&ctx, limits).await
         {
             tracing::warn!(error, "rotating logs failed");
         }
@@ -149,8 +159,8 @@ mod tests {
     #[test]
     fn the_newest_files_of_a_log_are_kept() {
         let files: Vec<_> = (1..=6).map(|n| PathBuf::from(format!("0.log.{n}"))).collect();
-        assert_eq!(surplus(files), [PathBuf::from("0.log.1"), PathBuf::from("0.log.2")]);
-        assert!(surplus(vec!["0.log.1".into()]).is_empty());
+        assert_eq!(surplus(files, 5), [PathBuf::from("0.log.1"), PathBuf::from("0.log.2")]);
+        assert!(surplus(vec!["0.log.1".into()], 5).is_empty());
     }
 
     #[test]

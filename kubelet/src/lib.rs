@@ -12,12 +12,13 @@ use component::health::Health;
 use component::metrics::Metrics;
 use component::tasks::{Spawner, Tasks};
 use k8s_openapi::api::core::v1::{Node, Pod, Service, Taint};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 pub mod admission;
 pub mod cgroups;
 pub mod config_file;
+pub mod containerd;
 pub mod context;
 pub mod dns;
 pub mod housekeeping;
@@ -83,6 +84,8 @@ pub struct Config {
     pub taints: Vec<Taint>,
     /// How often the node's status is computed.
     pub status_frequency: Duration,
+    /// How large containers' logs may become.
+    pub log_limits: housekeeping::LogLimits,
 }
 
 /// Why a kubelet cannot start, or had to stop.
@@ -236,8 +239,10 @@ impl Kubelet {
         let nodes = Informer::new(client.all::<Node>(), ListParams::fields(format!("metadata.name={name}")));
         let pods = Informer::new(client.all::<Pod>(), ListParams::fields(format!("spec.nodeName={name}")));
         let (pod_cidr, ranges) = watch::channel(None);
-        nodes.on_change(move |change| {
-            if let Change::Added(node) | Change::Updated { new: node, .. } = change {
+        let deleted = Arc::new(Notify::new());
+        let tell = deleted.clone();
+        nodes.on_change(move |change| match change {
+            Change::Added(node) | Change::Updated { new: node, .. } => {
                 pod_cidr.send_if_modified(|range| {
                     let new = node::pod_cidr(node);
                     let changed = new.is_some() && *range != new;
@@ -247,10 +252,11 @@ impl Kubelet {
                     changed
                 });
             }
+            Change::Deleted(_) => tell.notify_one(),
         });
         nodes.start(tasks);
         pods.start(tasks);
-        self.start_node(ranges, tasks);
+        self.start_node(ranges, deleted, tasks);
         let (listing, ()) = tokio::join!(first_listing(&self.ctx.runtime), pods.synced());
         // Pods may be told of Services when their containers start.
         let patience = Duration::from_secs(5);
@@ -279,7 +285,7 @@ impl Kubelet {
     }
 
     /// Registers the node; then keeps its lease and status.
-    fn start_node(&self, pod_cidr: watch::Receiver<Option<String>>, tasks: &Spawner) {
+    fn start_node(&self, pod_cidr: watch::Receiver<Option<String>>, deleted: Arc<Notify>, tasks: &Spawner) {
         let ctx = &self.ctx;
         let agent = NodeAgent {
             client: ctx.client.clone(),
@@ -295,16 +301,9 @@ impl Kubelet {
             frequency: self.config.status_frequency,
             pod_cidr,
             images_changed: ctx.images.changed(),
+            deleted,
         };
-        let (client, clock, token, spawner) =
-            (ctx.client.clone(), ctx.clock.clone(), tasks.token(), tasks.clone());
-        tasks.spawn("node", async move {
-            let Some(node) = agent.register(&token).await else { return };
-            let name = agent.registration.name.clone();
-            let uid = node.metadata.uid.clone().unwrap_or_default();
-            spawner.spawn("node lease", node::lease::keep(client, name, uid, clock, token.clone()));
-            agent.keep_status(node, token).await;
-        });
+        tasks.spawn("node", agent.keep(tasks.clone(), tasks.token()));
     }
 
     /// Ends pods of which nothing but a directory or a control group is left.
@@ -327,7 +326,10 @@ impl Kubelet {
         let changed = move |owner: &pleg::Owner| told.changed(owner);
         let watching = pleg::run(runtime, listing, changed, move || asked.any(), tasks.token());
         tasks.spawn("pleg", watching);
-        tasks.spawn("logs", housekeeping::logs(self.ctx.clone(), move || busy.any(), tasks.token()));
+        tasks.spawn(
+            "logs",
+            housekeeping::logs(self.ctx.clone(), self.config.log_limits, move || busy.any(), tasks.token()),
+        );
         tasks.spawn("images", housekeeping::images(self.ctx.clone(), tasks.token()));
     }
 }

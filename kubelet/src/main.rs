@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use api::quantity::Amount;
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser};
 use component::flags::{ClientArgs, duration};
@@ -13,6 +14,7 @@ use component::logging::{self, LoggingArgs};
 use k8s_openapi::api::core::v1::Taint;
 use kubelet::Config;
 use kubelet::config_file::KubeletConfiguration;
+use kubelet::housekeeping::LogLimits;
 use kubelet::node::eviction::Thresholds;
 
 /// Runs the pods of a node.
@@ -80,6 +82,22 @@ struct Args {
     /// How often the node's status is computed.
     #[arg(long, default_value = "10s", value_parser = duration)]
     node_status_update_frequency: Duration,
+    /// The size from which on a container's log file is put aside, such as 10Mi.
+    #[arg(long, default_value = "10Mi")]
+    container_log_max_size: String,
+    /// How many files of a container's log are kept, at least two.
+    #[arg(long, default_value_t = 5)]
+    container_log_max_files: usize,
+}
+
+fn log_limits(args: &Args) -> Result<LogLimits, String> {
+    let size = &args.container_log_max_size;
+    let bytes = Amount::parse(size).ok().and_then(|a| u64::try_from(a.to_units()).ok()).filter(|b| *b > 0);
+    let bytes = bytes.ok_or_else(|| format!("--container-log-max-size: {size:?} is no size above 0"))?;
+    if args.container_log_max_files < 2 {
+        return Err("--container-log-max-files: must be at least 2".into());
+    }
+    Ok(LogLimits { bytes, files: args.container_log_max_files })
 }
 
 fn labels(text: &str) -> Result<BTreeMap<String, String>, String> {
@@ -152,6 +170,8 @@ fn overlay(
     set(given, "eviction_hard", &mut args.eviction_hard, eviction);
     set(given, "node_status_update_frequency", &mut args.node_status_update_frequency, frequency);
     set(given, "pod_log_dir", &mut args.pod_log_dir, file.pod_logs_dir);
+    set(given, "container_log_max_size", &mut args.container_log_max_size, file.container_log_max_size);
+    set(given, "container_log_max_files", &mut args.container_log_max_files, file.container_log_max_files);
     Ok(file.register_with_taints.filter(|_| args.register_with_taints.is_empty()))
 }
 
@@ -176,6 +196,10 @@ fn config(mut args: Args, given: &ArgMatches) -> Result<Config, Vec<String>> {
     let taints = taints(&args.register_with_taints).unwrap_or_else(|p| {
         note(p);
         Vec::new()
+    });
+    let log_limits = log_limits(&args).unwrap_or_else(|p| {
+        note(p);
+        LogLimits::default()
     });
     if args.cgroup_driver != "cgroupfs" {
         note(format!("--cgroup-driver: {:?} is not supported, only \"cgroupfs\"", args.cgroup_driver));
@@ -214,6 +238,7 @@ fn config(mut args: Args, given: &ArgMatches) -> Result<Config, Vec<String>> {
         node_labels,
         taints: file_taints.flatten().unwrap_or(taints),
         status_frequency: args.node_status_update_frequency,
+        log_limits,
     })
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use client::{Client, Error, EventType, Patch, Recorder};
 use component::clock::Clock;
+use component::tasks::{AbortOnDrop, Spawner};
 use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus, ObjectReference, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::json;
@@ -94,6 +95,8 @@ pub struct NodeAgent {
     pub pod_cidr: watch::Receiver<Option<String>>,
     /// Waked when images have come or gone.
     pub images_changed: Arc<Notify>,
+    /// Waked when the node's object has been deleted.
+    pub deleted: Arc<Notify>,
 }
 
 impl NodeAgent {
@@ -159,9 +162,25 @@ impl NodeAgent {
         status::status(&self.machine, &self.registration.name, before, &observed, self.clock.time())
     }
 
-    /// Keeps the node's status true until `token` says otherwise.
-    pub async fn keep_status(mut self, registered: Node, token: CancellationToken) {
+    /// Registers the node and keeps its lease and its status until `token` says otherwise. A node that is deleted
+    /// while its kubelet runs is registered again.
+    pub async fn keep(mut self, tasks: Spawner, token: CancellationToken) {
         self.recorder.event_ref(self.reference(), EventType::Normal, "Starting", "Starting kubelet.");
+        while let Some(node) = self.register(&token).await {
+            let (name, uid) = (self.registration.name.clone(), node.metadata.uid.clone().unwrap_or_default());
+            let registered = token.child_token();
+            let lease = lease::keep(self.client.clone(), name, uid, self.clock.clone(), registered.clone());
+            let _lease = AbortOnDrop(tasks.spawn("node lease", lease));
+            self.keep_status(node, registered).await;
+            if token.is_cancelled() {
+                return;
+            }
+            tracing::warn!(node = self.registration.name, "the node was deleted; registering it again");
+        }
+    }
+
+    /// Keeps the node's status true until `token` says otherwise, or the node's object is gone.
+    async fn keep_status(&mut self, registered: Node, token: CancellationToken) {
         let mut known = registered.status.unwrap_or_default();
         let mut written = None::<Instant>;
         let mut images = HashMap::new();
@@ -186,6 +205,7 @@ impl NodeAgent {
                         known = node.status.unwrap_or_default();
                         written = Some(Instant::now());
                     }
+                    Err(error) if error.is_not_found() => return,
                     Err(error) => tracing::warn!(%error, "writing the node's status failed"),
                 }
             }
@@ -198,6 +218,7 @@ impl NodeAgent {
             tokio::select! {
                 () = token.cancelled() => return,
                 () = tokio::time::sleep(wait) => {}
+                () = self.deleted.notified() => return,
                 () = self.images_changed.notified() => images_at = None,
                 changed = self.pod_cidr.changed() => if changed.is_err() { return },
             }

@@ -26,6 +26,7 @@ use tonic::Streaming;
 use crate::runtime::Runtime;
 
 mod exec;
+mod leftover;
 mod log;
 mod netns;
 mod port_forward;

@@ -1,9 +1,12 @@
 //! What users do, on whole clusters.
 
+mod attach;
 mod bad_input;
 mod footprint;
+mod hooks;
 mod lifecycle;
 mod parity;
 mod rollout;
 mod streams;
 mod web;
+mod websocket;

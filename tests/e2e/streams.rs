@@ -51,9 +51,12 @@ fn logs_and_exec_reach_the_container() {
     cluster.kubectl.apply(&pod.to_string());
     cluster.ready_pods("default", "app=talker", 1, PATIENCE);
     check(&cluster, &cluster.kubectl);
+    crate::attach::check(&cluster, &cluster.kubectl, "ours");
     if let Some(upstream) = cluster.upstream_kubectl() {
         check(&cluster, &upstream);
+        crate::attach::check(&cluster, &upstream, "upstreams");
     }
+    crate::websocket::check(&cluster, "talker");
     follow(&cluster);
 }
 
@@ -81,6 +84,10 @@ fn check(cluster: &Cluster, kubectl: &Kubectl) {
     let echoed = kubectl.run_with_input(&["exec", "-i", "talker", "--", BB, "cat"], &text);
     assert_eq!(echoed.code, 0, "{}", echoed.stderr);
     assert!(echoed.stdout == text, "{} of {} bytes came back", echoed.stdout.len(), text.len());
+    // A command that leaves its input unread ends all the same, with its output and its code.
+    let script = "echo before; sleep 1; echo after; exit 5";
+    let unread = kubectl.run_with_input(&["exec", "-i", "talker", "--", BB, "sh", "-c", script], &text);
+    assert_eq!((unread.code, unread.stdout.as_str()), (5, "before\nafter\n"), "{unread:?}");
     terminal(cluster, kubectl);
 }
 

@@ -16,18 +16,23 @@ pub const DURATION_SECONDS: i32 = 40;
 const RENEW: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_millis(200);
 
+/// The node owns its lease: whoever deletes the node deletes the lease with it.
+fn owner(node: &str, uid: &str) -> Vec<OwnerReference> {
+    vec![OwnerReference {
+        api_version: "v1".into(),
+        kind: "Node".into(),
+        name: node.to_owned(),
+        uid: uid.to_owned(),
+        ..OwnerReference::default()
+    }]
+}
+
 fn lease(node: &str, uid: &str, clock: &Clock) -> Lease {
     Lease {
         metadata: ObjectMeta {
             name: Some(node.to_owned()),
             namespace: Some(NAMESPACE.into()),
-            owner_references: Some(vec![OwnerReference {
-                api_version: "v1".into(),
-                kind: "Node".into(),
-                name: node.to_owned(),
-                uid: uid.to_owned(),
-                ..OwnerReference::default()
-            }]),
+            owner_references: Some(owner(node, uid)),
             ..ObjectMeta::default()
         },
         spec: Some(LeaseSpec {
@@ -39,10 +44,16 @@ fn lease(node: &str, uid: &str, clock: &Clock) -> Lease {
     }
 }
 
-async fn renew(client: &Client, node: &str, uid: &str, clock: &Clock) -> Result<(), Error> {
+/// Renews the lease or makes it. One that is taken over may still name a node that has been deleted since as its
+/// owner, and would be deleted for that.
+async fn renew(client: &Client, node: &str, uid: &str, take_over: bool, clock: &Clock) -> Result<(), Error> {
     let leases = client.namespaced::<Lease>(NAMESPACE);
     let spec = json!({"holderIdentity": node, "leaseDurationSeconds": DURATION_SECONDS, "renewTime": clock.micro_time()});
-    match leases.patch(node, &Patch::Merge(json!({ "spec": spec }))).await {
+    let mut change = json!({ "spec": spec });
+    if take_over {
+        change["metadata"] = json!({ "ownerReferences": owner(node, uid) });
+    }
+    match leases.patch(node, &Patch::Merge(change)).await {
         Ok(_) => Ok(()),
         Err(error) if error.is_not_found() => leases.create(&lease(node, uid, clock)).await.map(|_| ()),
         Err(error) => Err(error),
@@ -52,9 +63,11 @@ async fn renew(client: &Client, node: &str, uid: &str, clock: &Clock) -> Result<
 /// Renews until `token` says otherwise. A failed renewal is tried again soon, for less and less often.
 pub async fn keep(client: Client, node: String, uid: String, clock: Clock, token: CancellationToken) {
     let mut retry = RETRY;
+    let mut take_over = true;
     loop {
-        let wait = match renew(&client, &node, &uid, &clock).await {
+        let wait = match renew(&client, &node, &uid, take_over, &clock).await {
             Ok(()) => {
+                take_over = false;
                 retry = RETRY;
                 RENEW
             }

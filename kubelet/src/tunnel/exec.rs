@@ -12,6 +12,7 @@ use proto::{AttachRequest, ExecRequest, PodRef, TerminalSize};
 use spdy::{RecvStream, SendStream, Session, Stream};
 use tokio_util::sync::CancellationToken;
 
+use super::leftover::{self, Activity};
 use super::remote::{Remote, Wanted};
 use super::{Gone, Inbound, Node, Output, pod};
 use crate::runtime::{CONTAINER_NAME_LABEL, POD_UID_LABEL};
@@ -33,7 +34,7 @@ pub(super) async fn exec(node: &Node, request: ExecRequest, inbound: &mut Inboun
     let address = async {
         let container_id = running(node, &pod(request.pod)?, &request.container).await?;
         let call = cri::ExecRequest {
-            container_id,
+            container_id: container_id.clone(),
             cmd: request.command,
             tty: wanted.tty,
             stdin: wanted.stdin,
@@ -41,9 +42,22 @@ pub(super) async fn exec(node: &Node, request: ExecRequest, inbound: &mut Inboun
             stderr: wanted.stderr,
         };
         let answer = node.runtime.service().exec(call).await.map_err(|e| refused(&e))?;
-        Ok(answer.into_inner().url)
+        Ok((answer.into_inner().url, container_id))
     };
-    stream(address.await, wanted, inbound, output).await;
+    let (address, container_id) = match address.await {
+        Ok(found) => found,
+        Err(error) => return output.fail(&error).await,
+    };
+    let activity = Activity::new();
+    let session = stream(address, wanted, inbound, output, &activity);
+    if !wanted.stdin {
+        return session.await;
+    }
+    tokio::select! {
+        biased;
+        () = leftover::release(&node.runtime, &container_id, &activity) => {}
+        () = session => {}
+    }
 }
 
 /// Joins the process that a container runs.
@@ -66,7 +80,10 @@ pub(super) async fn attach(node: &Node, request: AttachRequest, inbound: &mut In
         let answer = node.runtime.service().attach(call).await.map_err(|e| refused(&e))?;
         Ok(answer.into_inner().url)
     };
-    stream(address.await, wanted, inbound, output).await;
+    match address.await {
+        Ok(address) => stream(address, wanted, inbound, output, &Activity::new()).await,
+        Err(error) => output.fail(&error).await,
+    }
 }
 
 fn refused(error: &tonic::Status) -> StatusError {
@@ -92,11 +109,7 @@ async fn running(node: &Node, pod: &PodRef, name: &str) -> Result<String, Status
     }
 }
 
-async fn stream(address: Result<String, StatusError>, wanted: Wanted, inbound: &mut Inbound, output: Output) {
-    let address = match address {
-        Ok(address) => address,
-        Err(error) => return output.fail(&error).await,
-    };
+async fn stream(address: String, wanted: Wanted, inbound: &mut Inbound, output: Output, activity: &Activity) {
     let tasks = Tasks::new("exec");
     let remote = match Remote::open(&address, wanted, &tasks).await {
         Ok(remote) => remote,
@@ -107,7 +120,7 @@ async fn stream(address: Result<String, StatusError>, wanted: Wanted, inbound: &
     }
     let Remote { session, error, stdin, stdout, stderr, resize, driver: _driver } = remote;
     let status = tokio::select! {
-        status = outputs(&output, stdout, stderr, error) => status,
+        status = outputs(&output, stdout, stderr, error, activity) => status,
         // Whoever asked is gone; the runtime takes the end of the session as a hang-up.
         () = inputs(inbound, &session, stdin, resize) => return,
         () = output.gone() => return,
@@ -142,6 +155,7 @@ async fn outputs(
     stdout: Option<Stream>,
     stderr: Option<Stream>,
     error: Stream,
+    activity: &Activity,
 ) -> Result<Option<Bytes>, Gone> {
     let ended = CancellationToken::new();
     let status = async {
@@ -150,8 +164,8 @@ async fn outputs(
         status
     };
     let (stdout, stderr, status) = tokio::join!(
-        copy(output, stdout, Frame::Stdout as fn(Bytes) -> Frame, &ended),
-        copy(output, stderr, Frame::Stderr as fn(Bytes) -> Frame, &ended),
+        copy(output, stdout, Frame::Stdout as fn(Bytes) -> Frame, &ended, activity),
+        copy(output, stderr, Frame::Stderr as fn(Bytes) -> Frame, &ended, activity),
         status,
     );
     stdout?;
@@ -164,6 +178,7 @@ async fn copy(
     stream: Option<Stream>,
     frame: fn(Bytes) -> Frame,
     ended: &CancellationToken,
+    activity: &Activity,
 ) -> Result<(), Gone> {
     let Some(stream) = stream else { return Ok(()) };
     let (mut recv, _send) = stream.split();
@@ -176,6 +191,7 @@ async fn copy(
         };
         // A stream that breaks has ended; the status tells what became of the process.
         let Ok(Some(bytes)) = read else { return Ok(()) };
+        let _passing = activity.passing();
         output.chunks(bytes, frame).await?;
     }
 }
