@@ -7,6 +7,7 @@
 
 pub use k8s_openapi as openapi;
 
+pub mod apply;
 pub mod conditions;
 pub mod kinds;
 pub mod meta;

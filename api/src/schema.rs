@@ -12,6 +12,8 @@ use serde::{Deserializer, forward_to_deserialize_any};
 
 use crate::kinds::Typed;
 
+pub mod merging;
+
 /// What a field holds.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub enum Shape {

@@ -67,13 +67,14 @@ async fn ensure(
     present: Present,
 ) -> Result<(), StatusError> {
     let kind = Kind::find(group, kind).expect("it is in the table");
-    let (user, options) = (User::apiserver(), WriteOptions::default());
+    let user = User::apiserver();
+    let options = WriteOptions { manager: "kube-apiserver".into(), ..WriteOptions::default() };
     let name = document.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
     match registry.create(&user, kind, namespace, document.clone(), &options).await {
         Err(error) if error.is_already_exists() && present == Present::Keep => Ok(()),
         Err(error) if error.is_already_exists() => {
             let target = Target { kind, namespace, name: &name };
-            registry.update(&user, target, None, document, &options).await.map(drop)
+            registry.update(&user, target, None, document, &options, &|| Ok(())).await.map(drop)
         }
         other => other.map(drop),
     }

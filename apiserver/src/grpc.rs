@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::apply::{check_manager, manager_of_agent};
 use api::status::StatusError;
 use api::{Kind, Subresource};
 use axum::Router;
@@ -257,6 +258,7 @@ impl Resources for Front {
 
     async fn create(&self, request: Request<CreateRequest>) -> Result<Response<Object>, Status> {
         let user = Self::user(&request)?;
+        let agent = agent(&request);
         let r = request.into_inner();
         let named = named(r.resource, &r.subresource).map_err(refuse)?;
         self.call("create", Some(named.kind), async {
@@ -266,7 +268,7 @@ impl Resources for Front {
             let document = document(&r.json)?;
             match named.subresource {
                 None => {
-                    let options = WriteOptions { dry_run: r.dry_run, validation: FieldValidation::Ignore };
+                    let options = write_options(r.dry_run, &r.field_manager, &agent)?;
                     let written =
                         registry.create(&user, named.kind, &named.namespace, document, &options).await?;
                     Ok(object(written.json))
@@ -296,6 +298,7 @@ impl Resources for Front {
 
     async fn update(&self, request: Request<UpdateRequest>) -> Result<Response<Object>, Status> {
         let user = Self::user(&request)?;
+        let agent = agent(&request);
         let r = request.into_inner();
         let named = named(r.resource, &r.subresource).map_err(refuse)?;
         self.call("update", Some(named.kind), async {
@@ -303,10 +306,12 @@ impl Resources for Front {
             placed(&named)?;
             writable(named.subresource, true)?;
             let target = Target { kind: named.kind, namespace: &named.namespace, name: required(&r.name)? };
-            let options = WriteOptions { dry_run: r.dry_run, validation: FieldValidation::Ignore };
+            let options = write_options(r.dry_run, &r.field_manager, &agent)?;
             let document = document(&r.json)?;
+            let may_create = || self.authorize(&user, "create", &named, &r.name, "");
+            let registry = &self.0.registry;
             let written =
-                self.0.registry.update(&user, target, named.subresource, document, &options).await?;
+                registry.update(&user, target, named.subresource, document, &options, &may_create).await?;
             Ok(object(written.json))
         })
         .await
@@ -314,27 +319,36 @@ impl Resources for Front {
 
     async fn patch(&self, request: Request<PatchRequest>) -> Result<Response<Object>, Status> {
         let user = Self::user(&request)?;
+        let agent = agent(&request);
         let r = request.into_inner();
         let named = named(r.resource.clone(), &r.subresource).map_err(refuse)?;
         self.call("patch", Some(named.kind), async {
             self.authorize(&user, "patch", &named, &r.name, "")?;
             placed(&named)?;
             writable(named.subresource, false)?;
+            let target = Target { kind: named.kind, namespace: &named.namespace, name: required(&r.name)? };
+            let mut options = write_options(r.dry_run, &r.field_manager, &agent)?;
+            let (registry, sub) = (&self.0.registry, named.subresource);
+            let document = document(&r.patch)?;
             let type_ = match r.r#type() {
                 patch_request::Type::Json => PatchType::Json,
                 patch_request::Type::Merge => PatchType::Merge,
                 patch_request::Type::StrategicMerge => PatchType::Strategic,
                 patch_request::Type::Apply => {
-                    return Err(StatusError::unsupported_media_type("server-side apply is not served yet"));
+                    if r.field_manager.is_empty() {
+                        return Err(StatusError::bad_request("field_manager is required for apply"));
+                    }
+                    options.force = r.force;
+                    let may_create = || self.authorize(&user, "create", &named, &r.name, "");
+                    let written = registry.apply(&user, target, sub, document, &options, &may_create).await?;
+                    return Ok(object(written.json));
                 }
                 patch_request::Type::Unspecified => {
                     return Err(StatusError::bad_request("the message names no type of patch"));
                 }
             };
-            let target = Target { kind: named.kind, namespace: &named.namespace, name: required(&r.name)? };
-            let patch = Patch { type_, document: document(&r.patch)? };
-            let options = WriteOptions { dry_run: r.dry_run, validation: FieldValidation::Ignore };
-            let written = self.0.registry.patch(&user, target, named.subresource, &patch, &options).await?;
+            let patch = Patch { type_, document };
+            let written = registry.patch(&user, target, sub, &patch, &options).await?;
             Ok(object(written.json))
         })
         .await
@@ -378,6 +392,22 @@ impl Resources for Front {
         })
         .await
     }
+}
+
+/// Who calls, in the words of the client.
+fn agent<T>(request: &Request<T>) -> String {
+    let agent = request.metadata().get("user-agent").and_then(|v| v.to_str().ok());
+    agent.unwrap_or_default().to_owned()
+}
+
+fn write_options(dry_run: bool, manager: &str, agent: &str) -> Result<WriteOptions, StatusError> {
+    if let Some(problem) = check_manager(manager) {
+        return Err(StatusError::bad_request(format!(
+            "field_manager: Invalid value: {manager:?}: {problem}"
+        )));
+    }
+    let manager = if manager.is_empty() { manager_of_agent(agent) } else { manager.to_owned() };
+    Ok(WriteOptions { dry_run, validation: FieldValidation::Ignore, manager, force: false })
 }
 
 fn writable(subresource: Option<Subresource>, update: bool) -> Result<(), StatusError> {

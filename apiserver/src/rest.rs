@@ -101,7 +101,7 @@ async fn dispatch(app: &Arc<App>, request: Request<Body>, seen: &mut Seen) -> Re
         );
         return Err(retry_after(error));
     };
-    let call = verbs::Call { app, peer: &peer, path: &path, parameters: &parameters };
+    let call = verbs::Call { app, peer: &peer, path: &path, parameters: &parameters, agent: String::new() };
     match tokio::time::timeout(REQUEST_TIMEOUT, call.run(verb, request)).await {
         Ok(result) => result,
         Err(_) => Err(StatusError::timeout("Timeout: request did not complete within the allotted timeout")),

@@ -90,6 +90,15 @@ pub enum Patch {
     Merge(Value),
     /// Strategic merge patch.
     Strategic(Value),
+    /// Server-side apply: all that a manager wants of an object, which is made if there is none.
+    Apply {
+        /// The configuration.
+        document: Value,
+        /// The name of the manager.
+        manager: String,
+        /// Takes fields from those who own them.
+        force: bool,
+    },
 }
 
 impl<K: Document> Api<K> {
@@ -217,10 +226,11 @@ impl<K: Document> Api<K> {
 
     async fn send_patch(&self, name: &str, subresource: &str, patch: &Patch) -> Result<K, Error> {
         use proto::patch_request::Type;
-        let (type_, body) = match patch {
-            Patch::Json(body) => (Type::Json, body),
-            Patch::Merge(body) => (Type::Merge, body),
-            Patch::Strategic(body) => (Type::StrategicMerge, body),
+        let (type_, body, field_manager, force) = match patch {
+            Patch::Json(body) => (Type::Json, body, "", false),
+            Patch::Merge(body) => (Type::Merge, body, "", false),
+            Patch::Strategic(body) => (Type::StrategicMerge, body, "", false),
+            Patch::Apply { document, manager, force } => (Type::Apply, document, manager.as_str(), *force),
         };
         let request = proto::PatchRequest {
             resource: self.resource(),
@@ -228,6 +238,8 @@ impl<K: Document> Api<K> {
             r#type: type_.into(),
             patch: body.to_string().into(),
             subresource: subresource.to_owned(),
+            field_manager: field_manager.to_owned(),
+            force,
             ..Default::default()
         };
         decode(self.client.resources().patch(request).await?.into_inner())

@@ -7,8 +7,9 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
-use super::schema::{ListRule, Type};
+use super::schema::{ListRule, field};
 use super::{PatchError, a_map, shallow_enough};
+use crate::apply::{DocumentType, TypeRef};
 use crate::kinds::Kind;
 
 const DIRECTIVE: &str = "$patch";
@@ -21,13 +22,13 @@ const SET_ORDER: &str = "$setElementOrder/";
 /// # Errors
 /// `Malformed` when a directive has the wrong form, an element of a keyed list lacks its merge key, or
 /// the patch nests too deeply.
-pub fn strategic_merge(kind: &Kind, current: &Value, patch: &Value) -> Result<Value, PatchError> {
+pub fn strategic_merge(kind: &'static Kind, current: &Value, patch: &Value) -> Result<Value, PatchError> {
     shallow_enough(patch)?;
     let Value::Object(patch) = patch else {
         return Err(malformed("a strategic merge patch must be a JSON object"));
     };
     let current = current.as_object().cloned().unwrap_or_default();
-    a_map(Value::Object(merge_map(current, patch, Type::of(kind))?))
+    a_map(Value::Object(merge_map(current, patch, DocumentType::of(kind).root())?))
 }
 
 fn malformed(message: impl Into<String>) -> PatchError {
@@ -59,7 +60,7 @@ fn is_order_or_directive(key: &str) -> bool {
 fn merge_map(
     mut original: Map<String, Value>,
     patch: &Map<String, Value>,
-    of: Type,
+    of: TypeRef<'_>,
 ) -> Result<Map<String, Value>, PatchError> {
     match directive(patch)? {
         Some(Directive::Delete) => return Ok(Map::new()),
@@ -84,7 +85,7 @@ fn merge_map(
             continue;
         }
         let order = patch.get(&format!("{SET_ORDER}{key}"));
-        match merge_field(original.get(key), value, order, of.field(key))? {
+        match merge_field(original.get(key), value, order, field(of, key))? {
             Some(merged) => _ = original.insert(key.clone(), merged),
             None => _ = original.remove(key),
         }
@@ -97,7 +98,7 @@ fn merge_field(
     present: Option<&Value>,
     patch: &Value,
     order: Option<&Value>,
-    (rule, of): (ListRule, Type),
+    (rule, of): (ListRule, TypeRef<'_>),
 ) -> Result<Option<Value>, PatchError> {
     Ok(match (patch, present) {
         (Value::Null, _) => None,
@@ -155,10 +156,10 @@ fn reorder(
     original: &mut Map<String, Value>,
     field: &str,
     order: &Value,
-    of: Type,
+    of: TypeRef<'_>,
 ) -> Result<(), PatchError> {
     let order = order_list(order)?;
-    let (rule, _) = of.field(field);
+    let (rule, _) = super::schema::field(of, field);
     if let Some(Value::Array(list)) = original.get_mut(field)
         && rule != ListRule::Atomic
     {
@@ -173,7 +174,7 @@ fn merge_list(
     patch: &[Value],
     order: Option<&[Value]>,
     rule: ListRule,
-    of: Type,
+    of: TypeRef<'_>,
 ) -> Result<Vec<Value>, PatchError> {
     let merged = match rule {
         ListRule::Atomic => return patch.iter().filter_map(|v| without_directives(v).transpose()).collect(),
@@ -202,7 +203,7 @@ fn without_directives(value: &Value) -> Result<Option<Value>, PatchError> {
             Ok(None)
         }
         Value::Null => Ok(Some(Value::Null)),
-        other => merge_field(None, other, None, (ListRule::Atomic, Type::Plain)),
+        other => merge_field(None, other, None, (ListRule::Atomic, TypeRef::untyped())),
     }
 }
 
@@ -210,7 +211,7 @@ fn merge_keyed(
     original: &[Value],
     patch: &[Value],
     key: &'static str,
-    of: Type,
+    of: TypeRef<'_>,
 ) -> Result<Vec<Value>, PatchError> {
     let mut elements = Vec::with_capacity(patch.len());
     let mut deleted = HashSet::new();

@@ -24,12 +24,11 @@ pub fn of<'a>(kinds: impl Iterator<Item = &'a Kind>, prefix: &str) -> Map<String
 }
 
 fn object(name: &str, fields: &std::collections::BTreeMap<&'static str, Shape>, prefix: &str) -> Value {
-    let short = name.rsplit('.').next().unwrap_or_default();
     let properties: Map<String, Value> = fields
         .iter()
         .map(|(field, shape)| {
             let mut schema = schema(shape, prefix);
-            if let Some(tag) = tag(short, field) {
+            if let Some(tag) = tag(name, field) {
                 // Beside a reference nothing else is read, so the reference moves into a list of one.
                 if let Some(reference) = schema.get("$ref").cloned() {
                     schema = json!({"allOf": [{"$ref": reference}]});

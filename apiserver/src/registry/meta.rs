@@ -13,7 +13,7 @@ use super::strategy::ErasedStrategy;
 /// Metadata that only the server writes.
 const SERVER_FIELDS: &[&str] =
     &["uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds"];
-/// Metadata that is not kept.
+/// Metadata that is not kept. The store takes `managedFields` out before, and puts them back.
 const DROPPED_FIELDS: &[&str] = &["managedFields", "selfLink"];
 
 /// Takes a client's document for a kind: a map whose `apiVersion` and `kind` are right or absent, and whose

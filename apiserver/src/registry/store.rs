@@ -22,12 +22,16 @@ use crate::registry::read::Version;
 use crate::storage::etcd::{Op, Outcome, Write};
 use crate::storage::{Entry, Etcd, Hub, encoding, layout};
 
+mod apply;
 mod events;
 mod fields;
+mod managed;
 mod patch;
 
 pub use fields::FieldValidation;
 pub use patch::{Patch, PatchType};
+
+use managed::Tracking;
 
 /// How often a write that lost a race is tried again before the client is told.
 const MAX_RACES: usize = 50;
@@ -43,6 +47,10 @@ pub struct WriteOptions {
     pub dry_run: bool,
     /// What to do about fields that the kind does not have.
     pub validation: FieldValidation,
+    /// Who owns the fields that are changed.
+    pub manager: String,
+    /// An apply takes fields from those who own them.
+    pub force: bool,
 }
 
 /// What a write left behind.
@@ -52,6 +60,8 @@ pub struct Written {
     pub json: Bytes,
     /// Whether the object is gone.
     pub deleted: bool,
+    /// Whether the object is new.
+    pub created: bool,
     /// What the client should be warned of.
     pub warnings: Vec<String>,
 }
@@ -136,7 +146,21 @@ impl Registry {
         options: &WriteOptions,
     ) -> Result<Written, StatusError> {
         let warnings = options.validation.check(kind, &document)?;
-        let mut object = meta::intake(kind, document)?;
+        let object = meta::intake(kind, document)?;
+        let written = self.create_tracked(user, kind, namespace, object, options, Tracking::Changes).await?;
+        Ok(Written { warnings, ..written })
+    }
+
+    /// Creates an object whose managers are found, or stated in it.
+    async fn create_tracked(
+        &self,
+        user: &User,
+        kind: &'static Kind,
+        namespace: &str,
+        mut object: Object,
+        options: &WriteOptions,
+        tracking: Tracking,
+    ) -> Result<Written, StatusError> {
         meta::place(kind, &mut object, namespace)?;
         if !object.resource_version().is_empty() {
             return Err(StatusError::bad_request(
@@ -149,6 +173,8 @@ impl Registry {
         self.admit_namespace(stored, namespace, object.name()).await?;
         admission::mutate(stored, &mut object);
         let now = self.clock.now();
+        let stated = managed::take(&mut object);
+        let context = managed::Context { kind: stored, subresource: None, options, now };
         meta::prepare_for_create(stored, &mut object, now, &uuid::Uuid::new_v4().to_string());
         let prefix = object.str_at("/metadata/generateName").to_owned();
         let generate = object.name().is_empty() && !prefix.is_empty();
@@ -158,12 +184,17 @@ impl Registry {
                 let name = meta::generate_name(&prefix, |n| rand::random_range(0..n));
                 attempt.set_meta_str("name", &name);
             }
-            let attempt = prepare_new(stored, strategy, attempt)?;
+            let mut attempt = prepare_new(stored, strategy, attempt)?;
             admission::validate(user, stored, None, Operation::Create, Some(&attempt), None)?;
+            let managers = match tracking {
+                Tracking::Changes => context.created(&attempt, stated.as_ref()),
+                Tracking::Stated => stated.clone(),
+            };
+            managed::put(&mut attempt, managers);
             match Box::pin(self.insert(stored, attempt, options.dry_run)).await? {
                 Some(json) => {
                     let json = convert::json_from_stored(kind, &json);
-                    return Ok(Written { json, deleted: false, warnings });
+                    return Ok(Written { json, deleted: false, created: true, warnings: Vec::new() });
                 }
                 None if last => {
                     let name = if generate { &prefix } else { object.name() };
@@ -218,7 +249,8 @@ impl Registry {
         Err(StatusError::unavailable("could not find a free address or port in time"))
     }
 
-    /// Replaces an object, or one of its subresources.
+    /// Replaces an object, or one of its subresources. Some kinds are created when they do not exist, if `may_create`
+    /// lets that be.
     ///
     /// # Errors
     /// 404, 409 for a stale version, 400 and 422 for a wrong document, 403 by admission.
@@ -229,12 +261,13 @@ impl Registry {
         subresource: Option<Subresource>,
         document: Value,
         options: &WriteOptions,
+        may_create: &(dyn Fn() -> Result<(), StatusError> + Sync),
     ) -> Result<Written, StatusError> {
         if subresource == Some(Subresource::Scale) {
             let scale = Object::new(document)
                 .map_err(|_| StatusError::bad_request("the request body is not a JSON object"))?;
             return self
-                .modify(user, target, subresource, options.dry_run, |current| {
+                .modify(user, target, subresource, options, Tracking::Changes, |current| {
                     scale::apply(target.kind, &scale, current)
                 })
                 .await;
@@ -254,7 +287,20 @@ impl Registry {
             }
             _ => {}
         }
-        let written = self.modify(user, target, subresource, options.dry_run, |_| Ok(object.clone())).await?;
+        let written =
+            self.modify(user, target, subresource, options, Tracking::Changes, |_| Ok(object.clone())).await;
+        let creates = subresource.is_none() && layout::created_by_update(layout::storage_kind(target.kind));
+        let written = match written {
+            Err(error) if error.is_not_found() && creates => {
+                may_create()?;
+                if !object.resource_version().is_empty() {
+                    return Err(StatusError::stale(target.kind, target.name));
+                }
+                self.create_tracked(user, target.kind, target.namespace, object, options, Tracking::Changes)
+                    .await?
+            }
+            written => written?,
+        };
         Ok(Written { warnings, ..written })
     }
 
@@ -264,22 +310,38 @@ impl Registry {
         user: &User,
         target: Target<'_>,
         subresource: Option<Subresource>,
-        dry_run: bool,
+        options: &WriteOptions,
+        tracking: Tracking,
         mut change: impl FnMut(&Object) -> Result<Object, StatusError>,
     ) -> Result<Written, StatusError> {
         let stored = layout::storage_kind(target.kind);
         let strategy = strategies::strategy(stored);
+        let context = managed::Context { kind: stored, subresource, options, now: self.clock.now() };
         let written = self
-            .guaranteed_update(target, dry_run, |current| {
+            .guaranteed_update(target, options.dry_run, |current| {
                 let seen = convert::from_stored(target.kind, current.clone());
-                let new = change(&seen)?;
+                let mut new = change(&seen)?;
+                let mut current = current.clone();
+                let (stated, present) = (managed::take(&mut new), managed::take(&mut current));
                 let version = new.resource_version();
                 if !version.is_empty() && version != current.resource_version() {
                     return Err(StatusError::stale(target.kind, target.name));
                 }
                 let new = convert::to_stored(target.kind, new);
-                let new = prepare_changed(stored, strategy, new, current, subresource)?;
-                admission::validate(user, stored, subresource, Operation::Update, Some(&new), Some(current))?;
+                let mut new = prepare_changed(stored, strategy, new, &current, subresource)?;
+                admission::validate(
+                    user,
+                    stored,
+                    subresource,
+                    Operation::Update,
+                    Some(&new),
+                    Some(&current),
+                )?;
+                let managers = match tracking {
+                    Tracking::Changes => context.updated(&current, &new, stated.as_ref(), present),
+                    Tracking::Stated => managed::settled(&current, &new, stated, present),
+                };
+                managed::put(&mut new, managers);
                 Ok(if delete::is_finished(stored, &new) { Decision::Remove } else { Decision::Put(new) })
             })
             .await?;
@@ -627,7 +689,7 @@ fn is_service(kind: &Kind) -> bool {
 
 fn done(kind: &'static Kind, stored: &Bytes, revision: i64, deleted: bool) -> Written {
     let json = encoding::stamp(stored, revision).unwrap_or_else(|| stored.clone());
-    Written { json: convert::json_from_stored(kind, &json), deleted, warnings: Vec::new() }
+    Written { json: convert::json_from_stored(kind, &json), deleted, created: false, warnings: Vec::new() }
 }
 
 /// Runs a new object through the rules of metadata and of its kind.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use api::apply::{check_manager, manager_of_agent};
 use api::status::StatusError;
 use axum::extract::Query;
 use http::Uri;
@@ -9,6 +10,29 @@ use http::Uri;
 use crate::registry::read::ListQuery;
 use crate::registry::session::WatchQuery;
 use crate::registry::store::{FieldValidation, WriteOptions};
+
+/// The writes that take options.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteVerb {
+    /// `CreateOptions`.
+    Create,
+    /// `UpdateOptions`.
+    Update,
+    /// `PatchOptions`, of any patch but an apply.
+    Patch,
+    /// `PatchOptions` of an apply.
+    Apply,
+}
+
+impl WriteVerb {
+    const fn options(self) -> &'static str {
+        match self {
+            Self::Create => "CreateOptions",
+            Self::Update => "UpdateOptions",
+            Self::Patch | Self::Apply => "PatchOptions",
+        }
+    }
+}
 
 /// A query, decoded.
 #[derive(Clone, Debug, Default)]
@@ -86,14 +110,31 @@ impl Parameters {
         })
     }
 
-    /// The parameters of a write.
+    /// The parameters of a write of a client with a user agent.
     ///
     /// # Errors
-    /// 400 for unknown values.
-    pub fn write(&self) -> Result<WriteOptions, StatusError> {
+    /// 400 for unknown values, 422 for a manager's name that cannot be one.
+    pub fn write(&self, verb: WriteVerb, agent: &str) -> Result<WriteOptions, StatusError> {
+        let manager = self.get("fieldManager");
+        let refuse = |field: &str, problem: String| {
+            let message = format!("{}.meta.k8s.io \"\" is invalid: {field}: {problem}", verb.options());
+            Err(StatusError::new(422, "Invalid", message))
+        };
+        if let Some(problem) = check_manager(manager) {
+            return refuse("fieldManager", format!("Invalid value: {manager:?}: {problem}"));
+        }
+        let applies = verb == WriteVerb::Apply;
+        if applies && manager.is_empty() {
+            return refuse("fieldManager", "Required value: is required for apply patch".into());
+        }
+        if verb == WriteVerb::Patch && self.has("force") {
+            return refuse("force", "Forbidden: may not be specified for non-apply patch".into());
+        }
         Ok(WriteOptions {
             dry_run: self.dry_run()?,
             validation: FieldValidation::parse(self.get("fieldValidation"))?,
+            manager: if manager.is_empty() { manager_of_agent(agent) } else { manager.to_owned() },
+            force: applies && self.flag("force"),
         })
     }
 
@@ -153,9 +194,17 @@ mod tests {
         let watch = p.watch().expect("fine");
         assert_eq!((watch.label_selector.as_str(), watch.timeout), ("a=b", Some(Duration::from_secs(7))));
         assert_eq!(watch.send_initial_events, Some(false));
-        assert!(p.write().expect("fine").dry_run);
+        let write = |p: &Parameters, verb| p.write(verb, "kubectl/v1.32 (linux)");
+        assert!(write(&p, WriteVerb::Create).expect("fine").dry_run);
+        assert_eq!(write(&p, WriteVerb::Update).expect("fine").manager, "kubectl");
+        let named = parse("fieldManager=me&force=true");
+        let options = write(&named, WriteVerb::Apply).expect("fine");
+        assert!(options.force && options.manager == "me");
+        assert_eq!(write(&named, WriteVerb::Patch).expect_err("force").code(), 422);
+        assert_eq!(write(&p, WriteVerb::Apply).expect_err("no manager").code(), 422);
+        assert!(write(&parse("fieldManager=a%0Ab"), WriteVerb::Create).is_err());
         assert!(parse("limit=x").list().is_err());
-        assert!(parse("dryRun=Some").write().is_err());
-        assert!(parse("fieldValidation=Maybe").write().is_err());
+        assert!(write(&parse("dryRun=Some"), WriteVerb::Patch).is_err());
+        assert!(write(&parse("fieldValidation=Maybe"), WriteVerb::Patch).is_err());
     }
 }

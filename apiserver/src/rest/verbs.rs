@@ -7,12 +7,12 @@ use api::status::StatusError;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, Request, StatusCode, header};
 use serde_json::Value;
 
 use super::negotiate;
 use super::path::ResourcePath;
-use super::query::Parameters;
+use super::query::{Parameters, WriteVerb};
 use super::render::{Include, ListMeta, View};
 use super::{body, respond};
 use crate::registry::store::{Patch, PatchType, Target, Written};
@@ -29,6 +29,8 @@ pub(super) struct Call<'a> {
     pub peer: &'a Peer,
     pub path: &'a ResourcePath,
     pub parameters: &'a Parameters,
+    /// The client's `User-Agent`.
+    pub agent: String,
 }
 
 /// How this request wants to see objects.
@@ -47,8 +49,10 @@ pub(super) fn view(
 }
 
 impl Call<'_> {
-    pub(super) async fn run(&self, verb: &str, request: Request<Body>) -> Result<Response, StatusError> {
+    pub(super) async fn run(mut self, verb: &str, request: Request<Body>) -> Result<Response, StatusError> {
         let (parts, body) = request.into_parts();
+        let agent = parts.headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok());
+        self.agent = agent.unwrap_or_default().to_owned();
         let view = view(self.app, self.path, self.parameters, &parts.headers)?;
         if matches!(verb, "get" | "list") {
             return if verb == "get" { self.get(&view).await } else { self.list(&view).await };
@@ -124,45 +128,51 @@ impl Call<'_> {
 
     async fn create(&self, view: &View, document: Value) -> Result<Response, StatusError> {
         let (kind, namespace) = (self.path.kind, self.path.namespace.as_str());
-        let options = self.parameters.write()?;
+        let options = self.parameters.write(WriteVerb::Create, &self.agent)?;
         let written = self.app.registry.create(&self.peer.user, kind, namespace, document, &options).await?;
-        Ok(self.written(view, StatusCode::CREATED, &written))
+        Ok(self.written(view, &written))
     }
 
     async fn update(&self, view: &View, document: Value) -> Result<Response, StatusError> {
-        let options = self.parameters.write()?;
+        let options = self.parameters.write(WriteVerb::Update, &self.agent)?;
         let sub = self.path.subresource;
-        let written =
-            self.app.registry.update(&self.peer.user, self.target(), sub, document, &options).await?;
-        Ok(self.written(view, StatusCode::OK, &written))
+        let (registry, user) = (&self.app.registry, &self.peer.user);
+        let may_create = || super::authorize(self.app, self.peer, self.path, self.parameters, "create");
+        let written = registry.update(user, self.target(), sub, document, &options, &may_create).await?;
+        Ok(self.written(view, &written))
     }
 
     async fn patch(&self, view: &View, media: &str, bytes: &[u8]) -> Result<Response, StatusError> {
+        let (registry, user, sub) = (&self.app.registry, &self.peer.user, self.path.subresource);
         let type_ = match media {
             "application/json-patch+json" => PatchType::Json,
             "application/merge-patch+json" => PatchType::Merge,
             "application/strategic-merge-patch+json" => PatchType::Strategic,
-            "application/apply-patch+yaml" | "application/apply-patch+cbor" => {
-                return Err(StatusError::unsupported_media_type(
-                    "server-side apply is not served yet - accepted media types include: application/json-patch+json, \
-                     application/merge-patch+json, application/strategic-merge-patch+json",
-                ));
+            "application/apply-patch+yaml" => {
+                let options = self.parameters.write(WriteVerb::Apply, &self.agent)?;
+                let may_create =
+                    || super::authorize(self.app, self.peer, self.path, self.parameters, "create");
+                let document = body::yaml(bytes)?;
+                let written =
+                    registry.apply(user, self.target(), sub, document, &options, &may_create).await?;
+                return Ok(self.written(view, &written));
             }
             _ => {
                 return Err(StatusError::unsupported_media_type(
                     "the body of the request was in an unknown format - accepted media types include: \
-                     application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json",
+                     application/json-patch+json, application/merge-patch+json, \
+                     application/strategic-merge-patch+json, application/apply-patch+yaml",
                 ));
             }
         };
+        let options = self.parameters.write(WriteVerb::Patch, &self.agent)?;
         let patch = Patch { type_, document: body::json(bytes)? };
-        let options = self.parameters.write()?;
-        let sub = self.path.subresource;
-        let written = self.app.registry.patch(&self.peer.user, self.target(), sub, &patch, &options).await?;
-        Ok(self.written(view, StatusCode::OK, &written))
+        let written = registry.patch(user, self.target(), sub, &patch, &options).await?;
+        Ok(self.written(view, &written))
     }
 
-    fn written(&self, view: &View, code: StatusCode, written: &Written) -> Response {
+    fn written(&self, view: &View, written: &Written) -> Response {
+        let code = if written.created { StatusCode::CREATED } else { StatusCode::OK };
         // What the registry returns is in the requested kind already, which a view of another kind may not convert
         // again; conversion recognises that by its fields.
         let mut response = self.bytes(code, self.shown(view, &written.json));

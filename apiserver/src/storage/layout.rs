@@ -14,6 +14,16 @@ pub fn storage_kind(kind: &'static Kind) -> &'static Kind {
     Kind::find(group, name).expect("the stored kind is in the table")
 }
 
+/// Whether a PUT makes an object of a kind that does not exist, as upstream permits for these.
+pub fn created_by_update(kind: &Kind) -> bool {
+    match kind.group {
+        "" => matches!(kind.kind, "Endpoints" | "Event" | "LimitRange" | "PodTemplate" | "Service"),
+        "coordination.k8s.io" => kind.kind == "Lease",
+        "rbac.authorization.k8s.io" => true,
+        _ => false,
+    }
+}
+
 /// The kinds that have a place of their own in the store.
 pub fn stored_kinds() -> impl Iterator<Item = &'static Kind> {
     KINDS.iter().filter(|kind| kind.is_stored() && std::ptr::eq(storage_kind(kind), *kind))

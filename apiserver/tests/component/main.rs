@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+mod apply;
 mod auth;
 mod bad_input;
 mod crud;
 mod delete;
 mod fuzz;
+mod kubectl;
 mod lists;
 mod restart;
 mod samples;

@@ -205,7 +205,7 @@ fn unknown_fields_are_warned_of_or_refused() {
 }
 
 #[test]
-fn yaml_is_accepted_and_apply_is_honestly_refused() {
+fn yaml_is_accepted_and_other_patches_are_refused() {
     block_on(async {
         let server = Server::start().await;
         let http = server.http("admin");
@@ -213,7 +213,7 @@ fn yaml_is_accepted_and_apply_is_honestly_refused() {
         let (code, created) = http.call(http::Method::POST, MAPS, "application/yaml", yaml).await;
         assert_eq!((code, text(&created, "/data/a")), (201, "1"), "{created}");
         let (code, error) = http
-            .call(http::Method::PATCH, &format!("{MAPS}/yaml"), "application/apply-patch+yaml", yaml)
+            .call(http::Method::PATCH, &format!("{MAPS}/yaml"), "application/what-patch+yaml", yaml)
             .await;
         assert_eq!((code, text(&error, "/reason")), (415, "UnsupportedMediaType"), "{error}");
         assert_eq!(http.get(&collection(kind("", "ConfigMap"))).await.0, 200);

@@ -5,6 +5,7 @@ use api::status::StatusError;
 use api::{Kind, Object, Subresource};
 use serde_json::Value;
 
+use super::managed::Tracking;
 use super::{Registry, Target, WriteOptions, Written};
 use crate::auth::User;
 use crate::registry::{meta, scale};
@@ -30,7 +31,7 @@ pub struct Patch {
 }
 
 impl Patch {
-    fn apply(&self, kind: &Kind, current: &Value) -> Result<Value, StatusError> {
+    fn apply(&self, kind: &'static Kind, current: &Value) -> Result<Value, StatusError> {
         Ok(match self.type_ {
             PatchType::Json => json_patch(current, &self.document),
             PatchType::Merge => merge_patch(current, &self.document),
@@ -54,7 +55,7 @@ impl Registry {
     ) -> Result<Written, StatusError> {
         let mut warnings = Vec::new();
         let written = self
-            .modify(user, target, subresource, options.dry_run, |current| {
+            .modify(user, target, subresource, options, Tracking::Changes, |current| {
                 if subresource == Some(Subresource::Scale) {
                     let view = scale::view(current).into_value();
                     let type_ = match patch.type_ {
