@@ -89,7 +89,7 @@ async fn dispatch(app: &Arc<App>, request: Request<Body>, seen: &mut Seen) -> Re
         Some(Subresource::Log | Subresource::Exec | Subresource::Attach | Subresource::PortForward) => {
             return streams::serve(app, &peer, &path, request).await;
         }
-        _ if verb == "watch" => return watch::serve(app, &path, &parameters, request.headers()).await,
+        _ if verb == "watch" => return watch::serve(app, &path, &parameters, request).await,
         _ => {}
     }
     let slots = if matches!(verb, "get" | "list") { &app.reads } else { &app.writes };

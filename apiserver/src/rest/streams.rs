@@ -23,7 +23,7 @@ mod port_forward;
 mod remote;
 mod spdy;
 mod target;
-mod websocket;
+pub(super) mod websocket;
 
 /// Who asks for what of which pod.
 struct Asked<'a> {

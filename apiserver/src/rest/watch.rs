@@ -1,4 +1,5 @@
-//! Watches: chunked JSON lines, each with the type of the event and its object.
+//! Watches: JSON lines, each with the type of the event and its object, as a chunked body, an HTTP/2 stream or
+//! WebSocket messages.
 
 use std::sync::Arc;
 
@@ -7,11 +8,13 @@ use api::status::StatusError;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, StatusCode};
+use futures::{Stream, StreamExt};
+use http::{Request, StatusCode};
 
 use super::path::ResourcePath;
 use super::query::Parameters;
 use super::render::View;
+use super::streams::websocket::{self, Upgrade};
 use super::{respond, verbs};
 use crate::registry::session::{self, Session, Step};
 use crate::server::App;
@@ -21,9 +24,9 @@ pub(super) async fn serve(
     app: &Arc<App>,
     path: &ResourcePath,
     parameters: &Parameters,
-    headers: &HeaderMap,
+    request: Request<Body>,
 ) -> Result<Response, StatusError> {
-    let view = verbs::view(app, path, parameters, headers)?;
+    let view = verbs::view(app, path, parameters, request.headers())?;
     let mut query = parameters.watch()?;
     if !path.name.is_empty() {
         // A watch of one object, in the old style.
@@ -32,25 +35,35 @@ pub(super) async fn serve(
             if query.field_selector.is_empty() { one } else { format!("{},{one}", query.field_selector) };
     }
     let session = app.registry.watch(path.kind, &path.namespace, &query).await?;
-    let open = app.requests.long_running();
-    let shutdown = app.shutdown.clone();
-    let lines =
-        futures::stream::unfold((session, Lines { view, first: true }), move |(mut session, mut lines)| {
-            let shutdown = shutdown.clone();
-            async move {
-                let step = tokio::select! {
-                    step = session.next() => step?,
-                    // The client comes again, to this server or another, and resumes.
-                    () = shutdown.cancelled() => return None,
-                };
-                Some((Ok::<_, std::convert::Infallible>(lines.write(step)), (session, lines)))
-            }
-        });
-    let body = futures::StreamExt::inspect(lines, move |_| {
-        let _ = &open;
-    });
+    let lines = lines(app, session, view);
+    if websocket::requested(request.headers()) {
+        let upgrade = Upgrade::of(request, &[]).await?;
+        return Ok(upgrade.run(app, "watch websocket", |socket| websocket::lines(socket, lines)));
+    }
+    let body = lines.map(Ok::<_, std::convert::Infallible>);
     Ok(respond::json(StatusCode::OK, Body::from_stream(body)))
 }
+
+/// The lines of a watch, several at a time, until it or the server ends.
+fn lines(app: &App, session: Session, view: View) -> impl Stream<Item = Bytes> + Send + use<> {
+    let open = app.requests.long_running();
+    let shutdown = app.shutdown.clone();
+    let state = (session, Lines { view, first: true }, open);
+    futures::stream::unfold(state, move |(mut session, mut lines, open)| {
+        let shutdown = shutdown.clone();
+        async move {
+            let step = tokio::select! {
+                step = session.next() => step?,
+                // The client comes again, to this server or another, and resumes.
+                () = shutdown.cancelled() => return None,
+            };
+            Some((lines.write(step), (session, lines, open)))
+        }
+    })
+}
+
+/// Bytes around an object in its line, at most.
+const ENVELOPE: usize = 40;
 
 struct Lines {
     view: View,
@@ -62,6 +75,7 @@ impl Lines {
         let mut out = BytesMut::new();
         match step {
             Step::Changes(changes) => {
+                out.reserve(changes.iter().map(|c| c.entry().json.len() + ENVELOPE).sum());
                 for change in changes {
                     let object = self.view.event_object(&change.entry().json, self.first);
                     self.first = false;
@@ -82,7 +96,7 @@ impl Lines {
 }
 
 fn line(out: &mut BytesMut, type_: &str, object: &[u8]) {
-    out.reserve(object.len() + 40);
+    out.reserve(object.len() + ENVELOPE);
     out.extend_from_slice(b"{\"type\":\"");
     out.extend_from_slice(type_.as_bytes());
     out.extend_from_slice(b"\",\"object\":");

@@ -370,7 +370,7 @@ impl Hub {
     /// Drops events that are too old from every window; whether there will be more to drop.
     fn sweep(&self) -> bool {
         let now = Instant::now();
-        self.copies.load().all().fold(false, |more, cache| cache.trim(now) || more)
+        self.copies.load().all().filter(|cache| cache.trim(now)).count() > 0
     }
 }
 

@@ -8,6 +8,7 @@ mod bad_input;
 mod crud;
 mod delete;
 mod fuzz;
+mod history;
 mod kubectl;
 mod lists;
 mod restart;

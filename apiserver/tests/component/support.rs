@@ -279,13 +279,18 @@ pub struct Http {
 pub type CallError = Box<dyn std::error::Error + Send + Sync>;
 
 impl Http {
-    async fn connect(&self) -> Result<(SendRequest<Full<Bytes>>, Tasks), CallError> {
+    /// A connection that speaks HTTP/1.1.
+    pub async fn raw(&self) -> Result<tokio_rustls::client::TlsStream<TcpStream>, CallError> {
         let stream = TcpStream::connect(self.address).await?;
         stream.set_nodelay(true)?;
         let mut tls = (*self.tls).clone();
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         let name = rustls::pki_types::ServerName::try_from("localhost")?;
-        let stream = tokio_rustls::TlsConnector::from(Arc::new(tls)).connect(name, stream).await?;
+        Ok(tokio_rustls::TlsConnector::from(Arc::new(tls)).connect(name, stream).await?)
+    }
+
+    async fn connect(&self) -> Result<(SendRequest<Full<Bytes>>, Tasks), CallError> {
+        let stream = self.raw().await?;
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let tasks = Tasks::new("http client");
         tasks.spawn("connection", async move {

@@ -204,3 +204,45 @@ fn open_watches_do_not_keep_a_server_from_stopping() {
         assert!(!matches!(stream.next().await, Some(Ok(_))));
     });
 }
+
+#[test]
+fn a_watch_over_a_websocket_sends_an_event_per_message() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    block_on(async {
+        let server = Server::start().await;
+        let http = server.http("admin");
+        http.create(MAPS, map("a", "red")).await;
+        let mut stream = http.raw().await.unwrap();
+        let request = format!(
+            "GET {MAPS}?watch=1 HTTP/1.1\r\nhost: localhost\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
+             sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        let head = String::from_utf8(head).unwrap();
+        assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+        let mut events = Vec::new();
+        while events.len() < 2 {
+            let (opcode, short) = (stream.read_u8().await.unwrap(), stream.read_u8().await.unwrap());
+            let length =
+                if short == 126 { u64::from(stream.read_u16().await.unwrap()) } else { short.into() };
+            let mut message = vec![0; usize::try_from(length).unwrap()];
+            stream.read_exact(&mut message).await.unwrap();
+            // Anything but a text is a ping.
+            if opcode == 0x81 {
+                let event: serde_json::Value = serde_json::from_slice(&message).unwrap();
+                events.push(format!("{} {}", text(&event, "/type"), text(&event, "/object/metadata/name")));
+                if events.len() == 1 {
+                    http.create(MAPS, map("b", "red")).await;
+                }
+            }
+        }
+        assert_eq!(events, ["ADDED a", "ADDED b"]);
+        // A client that goes without a word does not keep the server from stopping.
+        drop(stream);
+        server.stop().await;
+    });
+}

@@ -1,14 +1,14 @@
-//! WebSocket clients of exec, attach and port-forward.
+//! WebSocket clients of exec, attach, port-forward and watches.
 
 use std::time::Duration;
 
 use api::StatusError;
-use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code};
 use axum::extract::{FromRequestParts, Request};
 use axum::response::Response;
 use bytes::Bytes;
 use futures::stream::{SplitSink, SplitStream};
-use futures::{SinkExt, StreamExt};
+use futures::{SinkExt, Stream, StreamExt};
 use http::{HeaderMap, header};
 use proto::client_frame::Frame as ToNode;
 use proto::node_frame::Frame;
@@ -29,13 +29,13 @@ const FAREWELL: Duration = Duration::from_secs(5);
 pub(super) const KEEPALIVE: Duration = Duration::from_secs(15);
 
 /// Whether a client asks for a WebSocket.
-pub(super) fn requested(headers: &HeaderMap) -> bool {
+pub(in crate::rest) fn requested(headers: &HeaderMap) -> bool {
     let upgrade = headers.get_all(header::UPGRADE).iter();
     upgrade.filter_map(|v| v.to_str().ok()).any(|v| v.trim().eq_ignore_ascii_case("websocket"))
 }
 
 /// A request for a WebSocket whose subprotocol is settled.
-pub(super) struct Upgrade {
+pub(in crate::rest) struct Upgrade {
     upgrade: WebSocketUpgrade,
     /// The subprotocol; empty if the client named none.
     pub protocol: String,
@@ -43,7 +43,10 @@ pub(super) struct Upgrade {
 
 impl Upgrade {
     /// Settles the subprotocol; `supported` is in the order of preference.
-    pub(super) async fn of(request: Request, supported: &[&'static str]) -> Result<Self, StatusError> {
+    pub(in crate::rest) async fn of(
+        request: Request,
+        supported: &[&'static str],
+    ) -> Result<Self, StatusError> {
         let (mut parts, _body) = request.into_parts();
         let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &()).await;
         let upgrade = upgrade.map_err(|rejection| StatusError::bad_request(rejection.body_text()))?;
@@ -70,7 +73,7 @@ impl Upgrade {
     }
 
     /// Answers the client and runs a session in a task of its own.
-    pub(super) fn run<F, Fut>(self, app: &App, name: &'static str, session: F) -> Response
+    pub(in crate::rest) fn run<F, Fut>(self, app: &App, name: &'static str, session: F) -> Response
     where
         F: FnOnce(WebSocket) -> Fut + Send + 'static,
         Fut: Future<Output = ()> + Send + 'static,
@@ -95,6 +98,42 @@ impl Upgrade {
     pub(super) fn exec(self, app: &App, wanted: Wanted, tunnel: Tunnel) -> Response {
         let protocol = Protocol::named(&self.protocol);
         self.run(app, "exec websocket", move |socket| exec(socket, protocol, wanted, tunnel))
+    }
+}
+
+/// Sends lines, each as a message of its own without its end, until they end or the client goes.
+pub(in crate::rest) async fn lines(socket: WebSocket, lines: impl Stream<Item = Bytes> + Send) {
+    let (mut sink, mut stream) = socket.split();
+    let send = async {
+        let mut lines = std::pin::pin!(lines);
+        let mut ping = tokio::time::interval(KEEPALIVE);
+        loop {
+            let batch = tokio::select! {
+                batch = lines.next() => batch,
+                _ = ping.tick() => {
+                    sink.send(Message::Ping(Bytes::new())).await?;
+                    continue;
+                }
+            };
+            let Some(batch) = batch else { return sink.close().await };
+            for line in batch.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+                if let Ok(text) = Utf8Bytes::try_from(batch.slice_ref(line)) {
+                    sink.feed(Message::Text(text)).await?;
+                }
+            }
+            sink.flush().await?;
+        }
+    };
+    // What a client says beside its farewell means nothing here.
+    let listen = async {
+        while let Some(Ok(message)) = stream.next().await
+            && !matches!(message, Message::Close(_))
+        {}
+    };
+    tokio::select! {
+        // It ends with an error when the client is gone, which is an end too.
+        _ = send => {}
+        () = listen => {}
     }
 }
 
