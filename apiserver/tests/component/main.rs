@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+mod appear;
 mod apply;
 mod auth;
 mod bad_input;

@@ -172,6 +172,11 @@ impl Server {
         address
     }
 
+    /// Where its store is.
+    pub fn store(&self) -> EtcdConfig {
+        config(self.dir.path(), self.etcd.port).etcd
+    }
+
     pub async fn ready(&self) {
         ready(&self.http("admin")).await;
     }
