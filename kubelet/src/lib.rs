@@ -21,6 +21,7 @@ pub mod config_file;
 pub mod containerd;
 pub mod context;
 pub mod dns;
+pub mod hollow;
 pub mod housekeeping;
 pub mod images;
 pub mod logs;

@@ -56,7 +56,7 @@ fn default_labels(name: &str, machine: &Machine) -> BTreeMap<String, String> {
 }
 
 /// The node as it is first registered.
-fn fresh(registration: &Registration, machine: &Machine) -> Node {
+pub(crate) fn fresh(registration: &Registration, machine: &Machine) -> Node {
     let mut labels = default_labels(&registration.name, machine);
     labels.extend(registration.labels.clone());
     let attach = ("volumes.kubernetes.io/controller-managed-attach-detach".to_owned(), "true".to_owned());

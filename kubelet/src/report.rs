@@ -74,6 +74,11 @@ fn newer(a: &Pod, b: &Pod) -> bool {
 impl Reporter {
     /// A writer that works for as long as the owner of `tasks` lives.
     pub fn new(client: &Client, tasks: &Spawner) -> Self {
+        Self::with_writers(client, WRITERS, tasks)
+    }
+
+    /// The same with so many statuses written at once.
+    pub fn with_writers(client: &Client, writers: usize, tasks: &Spawner) -> Self {
         let reporter =
             Self { client: client.clone(), wishes: Arc::default(), queue: WorkQueue::new("pod-status") };
         let worker = reporter.clone();
@@ -83,7 +88,7 @@ impl Reporter {
                 let worker = worker.clone();
                 async move { worker.write(&uid).await }
             };
-            run_workers(queue, WRITERS, &spawner, write).await;
+            run_workers(queue, writers, &spawner, write).await;
         });
         reporter
     }

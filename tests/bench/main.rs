@@ -56,6 +56,9 @@ pub struct Options {
     /// The bytes in a ConfigMap.
     #[arg(long, default_value_t = 1024)]
     size: usize,
+    /// Hollow nodes.
+    #[arg(long, default_value_t = 1000, value_parser = positive)]
+    nodes: usize,
     /// Speak HTTP/2, on a connection for each thread, rather than HTTP/1.1 on one for each request in flight.
     #[arg(long)]
     http2: bool,

@@ -7,8 +7,11 @@ use crate::report::{Budget, Outcome, Unit};
 use crate::world::Flavor;
 
 mod control_plane;
+mod etcd;
 mod footprint;
 mod objects;
+mod pods;
+mod scale;
 mod watch;
 
 /// One row of the table.
@@ -78,6 +81,21 @@ const fn ours(
     Work { name, title, unit, upstream: None, budget, comparable: false, run }
 }
 
+const fn whole_ours(
+    name: &'static str,
+    title: &'static str,
+    upstream: f64,
+    budget: Budget,
+    run: fn(&Flavor, &Options) -> Result<Outcome>,
+) -> Work {
+    Work { name, title, unit: Unit::Seconds, upstream: Some(upstream), budget, comparable: false, run }
+}
+
+/// Upstream's service level: 99 of 100 pods run within 5 s.
+const fn scale_limits() -> Budget {
+    Budget { p99_ms: Some(5_000.0), ..NONE }
+}
+
 /// Every row, in the order of the table.
 pub const ALL: &[Work] = &[
     whole(
@@ -108,6 +126,27 @@ pub const ALL: &[Work] = &[
         wanted_within(400_000.0, 10.0),
         watch::rest_watch,
     ),
+    rest("schedule-1000", "schedule 3,000 pods on 1,000 nodes", 244.0, wanted(2_500.0), scale::schedule_1000),
+    rest("schedule-5000", "schedule 5,000 pods on 5,000 nodes", 145.0, wanted(2_500.0), scale::schedule_5000),
+    rest(
+        "deployment",
+        "Deployment of 1,000 until all pods exist",
+        1_560.0,
+        wanted(5_000.0),
+        scale::deployment,
+    ),
+    whole(
+        "peak-memory",
+        "peak memory of the four, 5,000 nodes and 5,000 pods",
+        Unit::Megabytes,
+        2_480.0,
+        wanted(250.0),
+        scale::peak_memory,
+    ),
+    rest("store-put", "raw puts of 1 KiB to the store", 6_700.0, NONE, etcd::put),
+    whole_ours("pod-start", "pod start, creation to Running", 1.0, NONE, pods::start),
+    whole_ours("pod-delete", "pod delete, 1 s grace, until it is gone", 8.0, wanted(1.2), pods::delete),
+    ours("hollow", "pods run on hollow nodes", Unit::PerSecond, scale_limits(), scale::hollow),
     grpc("grpc-create", "create ConfigMaps, gRPC", objects::grpc_create),
     grpc("grpc-get", "get ConfigMaps, gRPC", objects::grpc_get),
     grpc("grpc-list", "list 3,000 ConfigMaps, gRPC", objects::grpc_list),

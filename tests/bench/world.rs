@@ -5,10 +5,12 @@ use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use component::clock::Clock;
+use component::tls::{ClientTls, client_config};
 use coxswain::cluster::{Cluster, Paths, Ports};
 use coxswain::components::{Probe, Spec, specs};
 use coxswain::{certs, kubeconfig};
@@ -96,6 +98,36 @@ impl World {
         Self::with(flavor, &["etcd", "kube-apiserver"])
     }
 
+    /// Gives a flag of a component that has not been started yet another value.
+    pub fn set_flag(&mut self, component: &str, name: &str, value: &str) {
+        for spec in self.programs.iter_mut().filter(|spec| spec.id == component) {
+            let start = format!("--{name}=");
+            spec.args.retain(|arg| !arg.starts_with(&start));
+            spec.args.push(format!("{start}{value}"));
+        }
+    }
+
+    /// Starts hollow nodes, which speak our gRPC.
+    pub fn start_hollow(&mut self, nodes: usize) -> Result<()> {
+        let apiserver = self.spec("kube-apiserver")?;
+        let beside = std::env::current_exe()?;
+        let program = beside.parent().context("a program lies in a folder")?.join("kubemark");
+        let kubeconfig = self.paths.kubeconfig("admin").display().to_string();
+        let args = vec![format!("--kubeconfig={kubeconfig}"), format!("--nodes={nodes}")];
+        let log = self.paths.log("kubemark");
+        let spec = Spec {
+            id: "kubemark".into(),
+            program,
+            args,
+            log,
+            probe: Probe::Running,
+            after: Vec::new(),
+            ..apiserver
+        };
+        self.programs.push(spec);
+        self.start("kubemark")
+    }
+
     fn spec(&self, name: &str) -> Result<Spec> {
         self.programs.iter().find(|s| s.id == name).cloned().with_context(|| format!("there is no {name}"))
     }
@@ -151,6 +183,18 @@ impl World {
     /// The API server, for the admin.
     pub fn server(&self, protocol: Protocol) -> Result<Server> {
         Ok(Server::new(&self.paths, self.cluster.ports.api, "ca", "admin")?.speaking(protocol))
+    }
+
+    /// The store's port, and who its only client is.
+    pub fn store(&self) -> Result<(u16, Arc<rustls::ClientConfig>)> {
+        let files = ClientTls {
+            ca: self.paths.pki("etcd-ca.crt"),
+            cert: self.paths.pki("apiserver-etcd-client.crt"),
+            key: self.paths.pki("apiserver-etcd-client.key"),
+        };
+        let mut tls = (*client_config(&files).context("the store's client certificate")?).clone();
+        tls.alpn_protocols = vec![b"h2".to_vec()];
+        Ok((self.cluster.ports.etcd, Arc::new(tls)))
     }
 
     /// The kubeconfig of a component or of the admin.

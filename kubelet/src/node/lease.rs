@@ -46,7 +46,13 @@ fn lease(node: &str, uid: &str, clock: &Clock) -> Lease {
 
 /// Renews the lease or makes it. One that is taken over may still name a node that has been deleted since as its
 /// owner, and would be deleted for that.
-async fn renew(client: &Client, node: &str, uid: &str, take_over: bool, clock: &Clock) -> Result<(), Error> {
+pub(crate) async fn renew(
+    client: &Client,
+    node: &str,
+    uid: &str,
+    take_over: bool,
+    clock: &Clock,
+) -> Result<(), Error> {
     let leases = client.namespaced::<Lease>(NAMESPACE);
     let spec = json!({"holderIdentity": node, "leaseDurationSeconds": DURATION_SECONDS, "renewTime": clock.micro_time()});
     let mut change = json!({ "spec": spec });
