@@ -13,12 +13,17 @@ use api::selector::Selector;
 use client::{Action, Change, EventType, ListParams, Recorder, Store, WorkQueue, run_workers};
 use component::tasks::lock;
 use futures::future::join_all;
+use tokio::sync::Semaphore;
 
 use crate::claim::{claim, settle};
 use crate::context::Context;
 use crate::expectations::Expectations;
 use crate::informers::{owned, owned_or_orphaned, owner_key};
 use plan::{Failure, Plan, new_pod, next_available, plan, status};
+
+/// Pods that are created or deleted at one time, over all ReplicaSets: enough for the API server to commit
+/// many at once, and few enough that others get their answers in between.
+const TURNS: usize = 128;
 
 /// Why a ReplicaSet could not be reconciled; each is tried again.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +38,9 @@ struct Controller {
     ctx: Context,
     recorder: Recorder,
     written: Expectations,
+    /// Requests that are under way; who comes next is served in turn, so that a large ReplicaSet does not
+    /// hold up the small ones.
+    turns: Semaphore,
     /// ReplicaSets for which a creation ended without an answer: the pod may or may not exist.
     doubted: Mutex<HashSet<String>>,
 }
@@ -44,8 +52,13 @@ pub async fn run(ctx: Context) {
     tokio::join!(ctx.informers.replica_sets.synced(), ctx.informers.pods.synced());
     let recorder = ctx.recorder("replicaset-controller");
     let (workers, tasks) = (ctx.config.concurrent_replicaset_syncs, ctx.tasks.clone());
-    let controller =
-        Arc::new(Controller { ctx, recorder, written: Expectations::default(), doubted: Mutex::default() });
+    let controller = Arc::new(Controller {
+        ctx,
+        recorder,
+        written: Expectations::default(),
+        turns: Semaphore::new(TURNS),
+        doubted: Mutex::default(),
+    });
     let reconcile = move |key: String| {
         let controller = controller.clone();
         async move { controller.reconcile(&key).await }
@@ -162,7 +175,12 @@ impl Controller {
         let (mut left, mut batch) = (count, 1);
         while left > 0 {
             let size = batch.min(left);
-            let results = join_all((0..size).map(|_| api.create(&pod))).await;
+            let one = || async {
+                // It is never closed.
+                let _turn = self.turns.acquire().await;
+                api.create(&pod).await
+            };
+            let results = join_all((0..size).map(|_| one())).await;
             for result in &results {
                 match result {
                     Ok(pod) => {
@@ -191,7 +209,10 @@ impl Controller {
         let api = self.ctx.client.namespaced::<Pod>(set.namespace());
         let deletions = pods.iter().map(|pod| {
             let (api, options) = (api.clone(), crate::delete::if_uid(&**pod));
-            async move { api.delete(pod.name(), &options).await }
+            async move {
+                let _turn = self.turns.acquire().await;
+                api.delete(pod.name(), &options).await
+            }
         });
         let mut outcome = Ok(());
         for (pod, result) in pods.iter().zip(join_all(deletions).await) {
