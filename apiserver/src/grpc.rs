@@ -56,7 +56,8 @@ pub async fn router(app: Arc<App>) -> Result<Router, tonic_reflection::server::E
         .add_service(health)
         .add_service(reflection)
         .add_service(resources)
-        .add_service(app.tunnels.service());
+        .add_service(app.tunnels.service())
+        .add_service(app.decisions.service());
     Ok(routes.routes().prepare().into_axum_router())
 }
 

@@ -4,6 +4,7 @@
 pub mod admission;
 pub mod auth;
 mod bootstrap;
+pub mod decisions;
 pub mod discovery;
 pub mod grpc;
 pub mod metrics;
@@ -129,6 +130,7 @@ pub async fn run_on(
         registry: registry.clone(),
         authorizer: Authorizer::new(hub),
         tunnels: tunnel::Tunnels::new(streams_end.clone(), tasks.spawner()),
+        decisions: decisions::Decisions::new(streams_end.clone(), tasks.spawner()),
         health,
         requests: RequestMetrics::new(&metrics),
         metrics,

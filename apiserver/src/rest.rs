@@ -186,6 +186,11 @@ async fn other_path(app: &Arc<App>, peer: &Peer, request: Request<Body>) -> Resu
         let known = known.contains(&path.trim_end_matches('/'));
         return Err(if known { StatusError::method_not_allowed() } else { StatusError::no_such_path() });
     }
+    if let Some((namespace, name)) = path.strip_prefix("/debug/decisions/").and_then(|p| p.split_once('/')) {
+        let json = app.decisions.about(namespace, name.trim_end_matches('/')).await?;
+        let kind = [(http::header::CONTENT_TYPE, "application/json")];
+        return Ok(axum::response::IntoResponse::into_response((kind, json)));
+    }
     let parameters = Parameters::parse(request.uri())?;
     let verbose = parameters.flag("verbose");
     let text = |code: StatusCode, text: String| {

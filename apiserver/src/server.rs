@@ -36,6 +36,8 @@ pub struct App {
     pub authorizer: Authorizer,
     /// The connections of the nodes.
     pub tunnels: Arc<crate::tunnel::Tunnels>,
+    /// The schedulers, for those who ask why.
+    pub decisions: Arc<crate::decisions::Decisions>,
     /// What `/readyz` shows.
     pub health: Health,
     /// What `/metrics` shows.

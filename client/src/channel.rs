@@ -7,6 +7,7 @@ use std::time::Duration;
 use api::{Kind, Object, Typed};
 use http::Uri;
 use hyper_util::rt::TokioIo;
+use proto::decisions_client::DecisionsClient;
 use proto::node_tunnel_client::NodeTunnelClient;
 use proto::resources_client::ResourcesClient;
 use rustls::pki_types::ServerName;
@@ -86,6 +87,13 @@ impl Client {
     /// The node tunnel over the same connection.
     pub fn tunnel(&self) -> NodeTunnelClient<Channel> {
         NodeTunnelClient::new(self.channel.clone())
+            .max_decoding_message_size(proto::MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(proto::MAX_MESSAGE_BYTES)
+    }
+
+    /// The service through which a scheduler explains its decisions, over the same connection.
+    pub fn decisions(&self) -> DecisionsClient<Channel> {
+        DecisionsClient::new(self.channel.clone())
             .max_decoding_message_size(proto::MAX_MESSAGE_BYTES)
             .max_encoding_message_size(proto::MAX_MESSAGE_BYTES)
     }

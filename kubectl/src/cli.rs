@@ -127,6 +127,7 @@ pub enum Command {
     Patch(commands::patch::Patch),
     Replace(commands::replace::Replace),
     Wait(commands::wait::Wait),
+    Why(commands::why::Why),
     Label(commands::label::Label),
     Annotate(commands::label::Annotate),
     ApiResources(commands::api_resources::ApiResources),

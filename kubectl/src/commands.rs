@@ -32,6 +32,7 @@ pub mod taint;
 pub mod top;
 pub mod version;
 pub mod wait;
+pub mod why;
 
 use crate::cli::Command;
 use crate::error::Result;
@@ -68,6 +69,7 @@ pub async fn run(session: &Session, command: Command) -> Result<()> {
         Command::Patch(c) => c.run(session).await,
         Command::Replace(c) => c.run(session).await,
         Command::Wait(c) => c.run(session).await,
+        Command::Why(c) => c.run(session).await,
         Command::Label(c) => c.run(session).await,
         Command::Annotate(c) => c.run(session).await,
         Command::ApiResources(c) => c.run(session).await,
