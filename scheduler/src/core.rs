@@ -2,6 +2,7 @@
 //! out. One lock around it keeps an event from falling between a decision and its consequence. Pure.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::Typed;
 use api::meta::MetaExt;
@@ -18,7 +19,7 @@ use crate::plugins::scheduling_gates::gated;
 use crate::plugins::volume_binding::{self, Write};
 use crate::pod::{PodInfo, Standing, scheduler_name, standing};
 use crate::profile::Profile;
-use crate::queue::{Depth, Queue, Queued};
+use crate::queue::{BACKOFF, Depth, Queue, Queued};
 use crate::schedule::{Diagnosis, Nominated, Scheduler, Search};
 use crate::snapshot::{NodeChange, Snapshot};
 use crate::terms::Labels;
@@ -80,10 +81,15 @@ pub struct Core {
 impl Core {
     /// Knows nothing yet. Ties are broken by a generator with this seed.
     pub fn new(seed: u64, profiles: Vec<Profile>) -> Self {
+        Self::with_backoff(seed, profiles, BACKOFF)
+    }
+
+    /// As [`Self::new`], with how long a pod waits after its first decision in vain, and at most.
+    pub fn with_backoff(seed: u64, profiles: Vec<Profile>, backoff: (Duration, Duration)) -> Self {
         Self {
             snapshot: Snapshot::default(),
             cluster: Cluster::default(),
-            queue: Queue::default(),
+            queue: Queue::new(backoff),
             nominated: Nominated::default(),
             scheduler: Scheduler::new(SmallRng::seed_from_u64(seed)),
             profiles,
@@ -147,13 +153,13 @@ impl Core {
             (Standing::Pending, None) => self.remove_pod(pod.uid(), now),
             (Standing::Pending, Some(profile)) => {
                 let info = Arc::new(PodInfo::new(pod.clone()));
-                if let Some(node) = info.nominated_node() {
-                    self.nominated.set(info.clone(), node);
-                }
                 match self.snapshot.pod(pod.uid()) {
                     // Our binding is on its way; what we see is older.
                     Some(placed) if placed.assumed => self.snapshot.refresh_assumed(info),
                     _ => {
+                        if let Some(node) = info.nominated_node() {
+                            self.nominated.set(info.clone(), node);
+                        }
                         let gated = self.profiles[profile].gates && gated(pod);
                         self.queue.set(info, profile, gated, now);
                     }
@@ -253,15 +259,13 @@ impl Core {
 
     fn place(&mut self, queued: Queued, node: Arc<str>, now: Instant) -> Step {
         let pod = queued.pod.clone();
-        let volumes = &self.cluster.volumes;
-        let writes = match self.snapshot.node(&node) {
-            Some(state) => volume_binding::writes(&pod, state, volumes).unwrap_or_default(),
-            None => Vec::new(),
-        };
+        let filters = &self.profiles[queued.profile].filters;
+        let binding = filters.iter().position(|filter| filter.name() == "VolumeBinding");
+        let state = self.snapshot.node(&node).filter(|_| binding.is_some());
+        let writes = state.and_then(|state| volume_binding::writes(&pod, state, &self.cluster.volumes));
+        let writes = writes.unwrap_or_default();
         if !writes.is_empty() {
-            let filters = &self.profiles[queued.profile].filters;
             let mut waits_for = crate::schedule::FilterSet::default();
-            let binding = filters.iter().position(|filter| filter.name() == "VolumeBinding");
             binding.into_iter().for_each(|place| waits_for.insert(place));
             self.queue.unschedulable(queued, waits_for, &self.profiles, now);
             return Step::Volumes { pod, node, writes };

@@ -3,8 +3,10 @@
 //! `core` is one state machine over `queue`, `snapshot` and `schedule`; `run` feeds it from the API
 //! and `bind` carries out what it decides.
 
+mod answer;
 pub mod bind;
 pub mod cluster;
+pub mod config;
 pub mod core;
 pub mod explain;
 mod feed;

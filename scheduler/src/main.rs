@@ -1,5 +1,6 @@
 //! The `kube-scheduler` binary: parses, checks, runs.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
@@ -10,6 +11,7 @@ use component::flags::{ClientArgs, LeaderArgs, ServeArgs};
 use component::logging::{self, LoggingArgs};
 use component::shutdown;
 use scheduler::Config;
+use scheduler::config::{self, FileConfig, Leader};
 use scheduler::profile::Profile;
 
 /// Assigns pods to nodes.
@@ -25,6 +27,9 @@ struct Args {
     leader_elect_resource_name: String,
     #[command(flatten)]
     serve: ServeArgs,
+    /// A KubeSchedulerConfiguration of kubescheduler.config.k8s.io/v1; what it states goes before flags.
+    #[arg(long)]
+    config: Option<PathBuf>,
     /// The share of the nodes, in hundredths, that is enough to have found; 0 adapts it to their number.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
     percentage_of_nodes_to_score: u8,
@@ -59,27 +64,42 @@ fn config(args: Args) -> anyhow::Result<Config> {
     let serving = args.serve.check();
     let client =
         ClientConfig::from_kubeconfig(&args.client.kubeconfig, "kube-scheduler").context("--kubeconfig");
-    let (serving, client) = match (serving, client) {
-        (Ok(serving), Ok(client)) => (serving, client),
-        (serving, client) => {
+    let file = file(&args);
+    let (serving, client, file) = match (serving, client, file) {
+        (Ok(serving), Ok(client), Ok(file)) => (serving, client, file),
+        (serving, client, file) => {
             let mut problems = serving.err().unwrap_or_default();
             problems.extend(client.err().map(|e| format!("{e:#}")));
+            problems.extend(file.err().map(|e| format!("{e:#}")));
             return Err(anyhow!(problems.join("; ")));
         }
     };
     let host =
         std::fs::read_to_string("/proc/sys/kernel/hostname").context("the host's name")?.trim().to_owned();
-    let leader = args.leader.leader_elect.then(|| LeaderConfig {
-        namespace: args.leader.leader_elect_resource_namespace.clone(),
-        name: args.leader_elect_resource_name.clone(),
+    let Leader { elect, name, namespace, lease_duration, renew_deadline, retry_period } = file.leader;
+    let flags = &args.leader;
+    let leader = elect.unwrap_or(flags.leader_elect).then(|| LeaderConfig {
+        namespace: namespace.unwrap_or_else(|| flags.leader_elect_resource_namespace.clone()),
+        name: name.unwrap_or_else(|| args.leader_elect_resource_name.clone()),
         identity: format!("{host}_{}", uuid::Uuid::new_v4()),
-        lease_duration: args.leader.leader_elect_lease_duration,
-        renew_deadline: args.leader.leader_elect_renew_deadline,
-        retry_period: args.leader.leader_elect_retry_period,
+        lease_duration: lease_duration.unwrap_or(flags.leader_elect_lease_duration),
+        renew_deadline: renew_deadline.unwrap_or(flags.leader_elect_renew_deadline),
+        retry_period: retry_period.unwrap_or(flags.leader_elect_retry_period),
     });
     let seed = args.seed.unwrap_or_else(rand::random);
-    let percentage = args.percentage_of_nodes_to_score.into();
-    let profiles = vec![Profile { percentage, ..Profile::default() }];
     tracing::info!(seed, "ties are broken with this seed");
-    Ok(Config { client: Client::new(client), clock: Clock::system(), leader, serving, seed, profiles, host })
+    let (profiles, backoff) = (file.profiles, file.backoff);
+    let (client, clock) = (Client::new(client), Clock::system());
+    Ok(Config { client, clock, leader, serving, seed, profiles, backoff, host })
+}
+
+/// What `--config` states, or the default profile.
+fn file(args: &Args) -> anyhow::Result<FileConfig> {
+    let Some(path) = &args.config else {
+        let percentage = args.percentage_of_nodes_to_score.into();
+        let profiles = vec![Profile { percentage, ..Profile::default() }];
+        return Ok(FileConfig { profiles, backoff: scheduler::queue::BACKOFF, leader: Leader::default() });
+    };
+    let text = std::fs::read_to_string(path).with_context(|| format!("--config: {}", path.display()))?;
+    config::parse(&text).with_context(|| format!("--config: {}", path.display()))
 }

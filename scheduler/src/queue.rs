@@ -15,8 +15,8 @@ use crate::pod::PodInfo;
 use crate::profile::Profile;
 use crate::schedule::FilterSet;
 
-const BACKOFF_FIRST: Duration = Duration::from_secs(1);
-const BACKOFF_LAST: Duration = Duration::from_secs(10);
+/// How long a pod waits after its first decision in vain, and at most.
+pub const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 /// After this time a pod is tried again even if no event was seen.
 const FLUSH: Duration = Duration::from_secs(300);
 
@@ -64,8 +64,9 @@ pub struct Depth {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Queue {
+    backoffs: (Duration, Duration),
     pods: HashMap<Arc<str>, (Queued, Place)>,
     active: BTreeMap<Turn, Arc<str>>,
     backoff: BTreeSet<(Instant, u64, Arc<str>)>,
@@ -77,7 +78,27 @@ pub struct Queue {
     listening: [usize; 16],
 }
 
+impl Default for Queue {
+    fn default() -> Self {
+        Self::new(BACKOFF)
+    }
+}
+
 impl Queue {
+    /// Empty; a pod waits so long after its first decision in vain, and so long at most.
+    pub fn new(backoffs: (Duration, Duration)) -> Self {
+        Self {
+            backoffs,
+            pods: HashMap::new(),
+            active: BTreeMap::new(),
+            backoff: BTreeSet::new(),
+            unschedulable: BTreeSet::new(),
+            gated: 0,
+            arrivals: 0,
+            listening: [0; 16],
+        }
+    }
+
     /// A pod came, or changed. One that is new, or changed in what it asks for, is decided next.
     pub fn set(&mut self, pod: Arc<PodInfo>, profile: usize, gated: bool, now: Instant) {
         let uid = pod.uid.clone();
@@ -150,14 +171,14 @@ impl Queue {
         let filters = profiles.get(queued.profile).map(|profile| &profile.filters);
         let listening = refused_by.iter().filter_map(|place| filters?.get(place)).map(|f| f.events());
         queued.listens = listening.fold(0, |all, one| all | one);
-        queued.backoff_until = now + backoff(queued.attempts);
+        queued.backoff_until = now + backoff(self.backoffs, queued.attempts);
         self.put(queued, Place::Unschedulable { since: now });
     }
 
     /// A decision could not be carried out: again, after the backoff.
     pub fn retry(&mut self, mut queued: Queued, now: Instant) {
         queued.attempts += 1;
-        queued.backoff_until = now + backoff(queued.attempts);
+        queued.backoff_until = now + backoff(self.backoffs, queued.attempts);
         self.requeue(queued, now);
     }
 
@@ -267,10 +288,9 @@ impl Queue {
     }
 }
 
-/// 1 s after the first attempt, doubling, at most 10 s.
-fn backoff(attempts: u32) -> Duration {
-    let doubled = BACKOFF_FIRST.saturating_mul(1 << attempts.saturating_sub(1).min(8));
-    doubled.min(BACKOFF_LAST)
+/// Doubles with every attempt.
+fn backoff((first, last): (Duration, Duration), attempts: u32) -> Duration {
+    first.saturating_mul(1 << attempts.saturating_sub(1).min(16)).min(last)
 }
 
 /// Whether a change of a waiting pod can change the decision. Its status does not.

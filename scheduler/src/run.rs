@@ -34,6 +34,8 @@ pub struct Config {
     pub seed: u64,
     /// Which plugins decide, by the name that pods ask for.
     pub profiles: Vec<Profile>,
+    /// How long a pod waits after its first decision in vain, and at most.
+    pub backoff: (Duration, Duration),
     /// The name under which events are recorded.
     pub host: String,
 }
@@ -91,7 +93,8 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
     let telemetry = Telemetry::new(&metrics);
     let health = Health::new();
     let synced = health.check("informer-sync");
-    let shared = Shared::new(Core::new(config.seed, std::mem::take(&mut config.profiles)));
+    let shared =
+        Shared::new(Core::with_backoff(config.seed, std::mem::take(&mut config.profiles), config.backoff));
     let served = serve(&config, health, metrics, shared.clone(), &tasks.spawner())?;
     let recorder = Recorder::new(
         &config.client,
@@ -102,6 +105,7 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
     );
     let client = config.client.clone();
     let binder = Binder { client, shared: shared.clone(), recorder, clock: config.clock.clone(), telemetry };
+    crate::answer::run(&config.client, &shared, &tasks.spawner());
     let feed = Feed::start(&config.client, &shared, &binder, &tasks.spawner());
     let worker =
         Worker { shared, binder, tasks: tasks.spawner(), permits: Arc::new(Semaphore::new(IN_FLIGHT)) };

@@ -213,3 +213,108 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_pod_that_preempts_waits_for_its_victims_and_then_takes_their_room() {
+    let mut w = world();
+    w.node(node("n").cpu("2"));
+    w.pod(pod("low").cpu("2").priority(1).on("n"));
+    w.pod(pod("high").cpu("2").priority(10));
+    let Some(Step::Fail { message, preemption: Some(preemption), .. }) = w.step() else {
+        panic!("room is made")
+    };
+    assert_eq!(message, "0/1 nodes are available: 1 Insufficient cpu.");
+    assert_eq!((&*preemption.node, preemption.victims.len()), ("n", 1));
+    // While the victim goes, nobody of lower or equal priority gets in ahead.
+    w.pod(pod("other").cpu("1").priority(5));
+    w.core.remove_pod("low-uid", w.now);
+    let Some(Step::Fail { message, .. }) = w.step() else { panic!("the room is spoken for") };
+    assert!(message.starts_with("0/1 nodes are available: 1 Insufficient cpu."), "{message}");
+    w.pass(1);
+    assert_eq!(w.bind().0.pod.key(), "default/high");
+}
+
+#[test]
+fn a_victim_that_cannot_be_deleted_leaves_nothing_spoken_for() {
+    let mut w = world();
+    w.node(node("n").cpu("2"));
+    w.pod(pod("low").cpu("2").priority(1).on("n"));
+    w.pod(pod("high").cpu("2").priority(10));
+    assert!(matches!(w.step(), Some(Step::Fail { preemption: Some(_), .. })));
+    w.core.not_preempted("high-uid", w.now);
+    w.pass(1);
+    assert!(matches!(w.step(), Some(Step::Fail { preemption: Some(_), .. })), "it is tried again");
+}
+
+#[test]
+fn each_profile_decides_about_its_own_pods() {
+    let packing = "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\nprofiles:
+  - schedulerName: default-scheduler
+  - schedulerName: packing
+    pluginConfig:
+      - {name: NodeResourcesFit, args: {scoringStrategy: {type: MostAllocated}}}
+    plugins: {score: {disabled: [{name: '*'}], enabled: [{name: NodeResourcesFit}]}}";
+    let profiles = crate::config::parse(packing).unwrap().profiles;
+    let mut w = World { core: Core::new(1, profiles), now: Instant::now() };
+    w.node(node("empty"));
+    w.node(node("half"));
+    w.pod(pod("there").cpu("2").on("half"));
+    w.pod(pod("a").cpu("1"));
+    assert_eq!(&*w.bind().1, "empty");
+    w.pod(pod("b").cpu("1").set("schedulerName", json!("packing")));
+    assert_eq!(&*w.bind().1, "half");
+    w.pod(pod("c").set("schedulerName", json!("nobody")));
+    assert!(w.step().is_none());
+}
+
+#[test]
+fn the_taint_itself_is_named_to_those_who_ask_why() {
+    let mut w = world();
+    w.node(node("n").taint("secret", "value", "NoSchedule"));
+    w.pod(pod("p"));
+    let Some(Step::Fail { message, .. }) = w.step() else { panic!("it is refused") };
+    assert_eq!(
+        message,
+        "0/1 nodes are available: 1 node(s) had untolerated taint(s). \
+         preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+    );
+    let shown = w.core.explain("default/p").unwrap();
+    assert_eq!(shown["nodes"][0]["reasons"][0], "node(s) had untolerated taint(s) {secret: value}");
+}
+
+proptest! {
+    /// Whatever comes in whatever order: nobody is near whom it, or who, refuses to be near.
+    #[test]
+    fn a_placement_never_breaks_anti_affinity(
+        pods in proptest::collection::vec((0u8..3, proptest::option::of(0u8..3), any::<bool>()), 1..25),
+    ) {
+        let mut w = world();
+        for i in 0..6 {
+            w.node(node(&format!("n{i}")).label("zone", ["a", "b", "c"][i % 3]));
+        }
+        for (i, (app, away_from, by_zone)) in pods.iter().enumerate() {
+            let mut fixture = pod(&format!("p{i}")).meta("labels", json!({"app": app.to_string()}));
+            if let Some(other) = away_from {
+                let key = if *by_zone { "zone" } else { "kubernetes.io/hostname" };
+                fixture = fixture.set("affinity", json!({"podAntiAffinity": {
+                    "requiredDuringSchedulingIgnoredDuringExecution": [
+                        {"topologyKey": key, "labelSelector": {"matchLabels": {"app": other.to_string()}}}]}}));
+            }
+            w.pod(fixture);
+        }
+        let mut placed: Vec<(usize, usize)> = Vec::new();
+        while let Some(step) = w.step() {
+            if let Step::Bind { queued, node } = step {
+                let name = api::meta::MetaExt::name(&*queued.pod.pod)[1..].parse::<usize>().unwrap();
+                placed.push((name, node[1..].parse::<usize>().unwrap()));
+            }
+        }
+        for (a, on_a) in &placed {
+            let (_, Some(away_from), by_zone) = pods[*a] else { continue };
+            for (b, on_b) in placed.iter().filter(|(b, _)| b != a) {
+                let near = if by_zone { on_a % 3 == on_b % 3 } else { on_a == on_b };
+                prop_assert!(!(near && pods[*b].0 == away_from), "p{a} on n{on_a}, p{b} on n{on_b}");
+            }
+        }
+    }
+}

@@ -140,7 +140,7 @@ impl Filter for InterPodAffinity {
             let there = labelled && state.near.iter().all(|near| near.on(at).is_some_and(|n| n > 0));
             // The first of pods that want to be together may be anywhere.
             let first = || state.own && state.near.iter().all(|near| near.pods.iter().all(|n| *n == 0));
-            if !there && !(labelled && first()) {
+            if !(there || labelled && first()) {
                 return Err(Refusal::for_good(AFFINITY));
             }
         }

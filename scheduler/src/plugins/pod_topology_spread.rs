@@ -136,7 +136,7 @@ impl PodTopologySpread {
         nodes
             .map(|node| {
                 labelled.is_none_or(|labelled| labelled[node.place()])
-                    && !(affinity && !self.added.allows(pod, node))
+                    && (!affinity || self.added.allows(pod, node))
                     && !(constraint.honor_taints && untolerated(pod, node).is_some())
             })
             .collect()
