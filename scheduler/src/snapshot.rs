@@ -333,6 +333,11 @@ mod tests {
     }
 
     #[test]
+    fn what_decisions_look_at_first_fits_two_cache_lines() {
+        assert_eq!(std::mem::size_of::<NodeState>(), 128);
+    }
+
+    #[test]
     fn a_heartbeat_is_no_change() {
         let mut snapshot = Snapshot::default();
         assert!(matches!(snapshot.set_node(&node("n1").cpu("4").build()), NodeChange::Added));
