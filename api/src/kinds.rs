@@ -9,7 +9,8 @@ use k8s_openapi::{ClusterResourceScope, ListableResource, Metadata, NamespaceRes
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::schema::{Definitions, describe};
+use crate::schema::conform::conform;
+use crate::schema::{Definitions, describe, full_name};
 
 mod table;
 
@@ -159,16 +160,25 @@ pub struct Kind {
     pub subresources: &'static [Subresource],
     /// Whether `metadata.generation` is counted, which is so for kinds with a spec and a controller.
     pub generation: bool,
-    /// Decodes into the Rust type and encodes again: rejects wrong types, drops unknown fields.
+    /// Rejects wrong types, drops unknown fields and nulls: see [`conform`].
     pub normalize: fn(Value) -> Result<Value, DecodeError>,
     /// Adds the schemas of the Rust type and all that it is made of; gives its own full name.
     pub describe: fn(&mut Definitions) -> String,
+    /// As `describe`, by asking the decoder of the Rust type.
+    #[cfg(test)]
+    pub(crate) record: fn(&mut Definitions),
+    /// As `normalize`, by way of the Rust type.
+    #[cfg(test)]
+    pub(crate) round: fn(Value) -> Result<Value, serde_json::Error>,
 }
 
 fn normalize<K: Typed>(value: Value) -> Result<Value, DecodeError> {
-    let typed: K = serde_path_to_error::deserialize(value)
-        .map_err(|e| DecodeError { path: e.path().to_string(), message: e.into_inner().to_string() })?;
-    serde_json::to_value(typed).map_err(|e| DecodeError { path: ".".into(), message: e.to_string() })
+    conform(&full_name(std::any::type_name::<K>()), (K::API_VERSION, K::KIND), value)
+}
+
+#[cfg(test)]
+fn record<K: Typed>(definitions: &mut Definitions) {
+    crate::schema::record_decoder::<K>(definitions, Some((K::API_VERSION, K::KIND)));
 }
 
 impl Kind {
@@ -188,6 +198,10 @@ impl Kind {
             generation: false,
             normalize: normalize::<K>,
             describe: describe::<K>,
+            #[cfg(test)]
+            record: record::<K>,
+            #[cfg(test)]
+            round: |value| serde_json::to_value(K::deserialize(value)?),
         }
     }
 

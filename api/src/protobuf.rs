@@ -214,10 +214,10 @@ static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
     let mut root = |api_version: &'static str, kind: &'static str, name: String| {
         roots.insert((api_version.to_owned(), kind.to_owned()), name);
     };
-    root("autoscaling/v1", "Scale", record::<Scale>(&mut definitions, Some(("autoscaling/v1", "Scale"))));
-    root("v1", "Binding", record::<Binding>(&mut definitions, Some(("v1", "Binding"))));
-    root("policy/v1", "Eviction", record::<Eviction>(&mut definitions, Some(("policy/v1", "Eviction"))));
-    let options = record::<DeleteOptions>(&mut definitions, None);
+    root("autoscaling/v1", "Scale", record::<Scale>(&mut definitions));
+    root("v1", "Binding", record::<Binding>(&mut definitions));
+    root("policy/v1", "Eviction", record::<Eviction>(&mut definitions));
+    let options = record::<DeleteOptions>(&mut definitions);
     let types = TABLE.lines().filter_map(|line| {
         let (name, fields) = line.split_once(' ')?;
         Some((name, numbers(name, fields, definitions.get(name)?)))
@@ -357,7 +357,7 @@ fn value(name: &str, shape: &Shape, wire: Wire<'_>, depth: usize) -> Result<Opti
         (Shape::Number, Wire::Fixed64(bits)) => Some(json!(f64::from_bits(bits))),
         (Shape::String, Wire::Bytes(bytes)) => Some(text(name, bytes)?.into()),
         (Shape::Bytes, Wire::Bytes(bytes)) => Some(STANDARD.encode(bytes).into()),
-        (Shape::Time, Wire::Bytes(bytes)) => time(bytes)?,
+        (Shape::Time | Shape::MicroTime, Wire::Bytes(bytes)) => time(bytes)?,
         (Shape::Quantity, Wire::Bytes(bytes)) => Some(first_text(name, bytes)?.into()),
         (Shape::IntOrString, Wire::Bytes(bytes)) => Some(int_or_string(name, bytes)?),
         (Shape::Any, Wire::Bytes(bytes)) => Some(embedded(name, bytes)?),

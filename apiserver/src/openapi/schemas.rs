@@ -52,7 +52,7 @@ fn schema(shape: &Shape, prefix: &str) -> Value {
         Shape::Int64 => json!({"type": "integer", "format": "int64"}),
         Shape::Number => json!({"type": "number", "format": "double"}),
         Shape::String => json!({"type": "string"}),
-        Shape::Time => json!({"type": "string", "format": "date-time"}),
+        Shape::Time | Shape::MicroTime => json!({"type": "string", "format": "date-time"}),
         Shape::Bytes => json!({"type": "string", "format": "byte"}),
         Shape::IntOrString => json!({"type": "string", "format": "int-or-string"}),
         Shape::Quantity => json!({"type": "string"}),
