@@ -59,7 +59,7 @@ const FLOORS: &[&[&str]] = &[
     &["proto"],
     &["component"],
     &["client"],
-    &["apiserver", "scheduler", "controller-manager", "kubelet", "kube-proxy", "kubectl"],
+    &["apiserver", "scheduler", "controller-manager", "kubelet", "kube-proxy", "kubectl", "etcd-lite"],
     &["coxswain"],
     &["cluster-tests"],
 ];
