@@ -1,5 +1,6 @@
 //! The table of kinds: everything that the generic machinery must know about a kind, one row each.
 
+use std::any::Any;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -12,6 +13,7 @@ use serde_json::Value;
 use crate::schema::conform::conform;
 use crate::schema::{Definitions, describe, full_name};
 
+pub mod custom;
 mod table;
 
 pub use table::KINDS;
@@ -146,6 +148,8 @@ pub struct Kind {
     pub kind: &'static str,
     /// The kind of a list, such as `DeploymentList`.
     pub list_kind: &'static str,
+    /// The singular name, where it is not the kind in lower case.
+    pub singular: Option<&'static str>,
     /// The plural name used in paths, such as `deployments`.
     pub plural: &'static str,
     /// Abbreviations that kubectl accepts.
@@ -170,6 +174,8 @@ pub struct Kind {
     /// As `normalize`, by way of the Rust type.
     #[cfg(test)]
     pub(crate) round: fn(Value) -> Result<Value, serde_json::Error>,
+    /// What the API server knows of a kind that a CustomResourceDefinition defines; none for built-in kinds.
+    pub custom: Option<&'static (dyn Any + Send + Sync)>,
 }
 
 fn normalize<K: Typed>(value: Value) -> Result<Value, DecodeError> {
@@ -202,6 +208,8 @@ impl Kind {
             record: record::<K>,
             #[cfg(test)]
             round: |value| serde_json::to_value(K::deserialize(value)?),
+            singular: None,
+            custom: None,
         }
     }
 
@@ -257,7 +265,7 @@ impl Kind {
 
     /// Lower-case singular name, such as `deployment`.
     pub fn singular(&self) -> String {
-        self.kind.to_lowercase()
+        self.singular.map_or_else(|| self.kind.to_lowercase(), str::to_owned)
     }
 
     /// `deployments.apps`, or `pods` for core: how messages name a resource.

@@ -100,25 +100,25 @@ impl StatusError {
 
     /// 422 `Invalid` with every wrong field.
     pub fn invalid(kind: &Kind, name: &str, errors: &[FieldError]) -> Self {
+        Self::invalid_of(kind.group, kind.kind, name, errors)
+    }
+
+    /// 422 `Invalid` of a kind that is known by its names.
+    pub fn invalid_of(group: &str, kind: &str, name: &str, errors: &[FieldError]) -> Self {
         let list = match errors {
             [one] => one.to_string(),
             many => format!("[{}]", many.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
         };
-        let qualified = if kind.group.is_empty() {
-            kind.kind.to_owned()
-        } else {
-            format!("{}.{}", kind.kind, kind.group)
-        };
+        let qualified = if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") };
         let mut error = Self::new(422, "Invalid", format!("{qualified} {name:?} is invalid: {list}"));
         error.0.details = Some(StatusDetails {
             causes: Some(errors.iter().map(FieldError::cause).collect()),
+            name: (!name.is_empty()).then(|| name.to_owned()),
+            group: (!group.is_empty()).then(|| group.to_owned()),
+            // Upstream names the kind, not the resource, in the details of an invalid object.
+            kind: Some(kind.to_owned()),
             ..StatusDetails::default()
         });
-        let mut error = error.about(kind, name);
-        if let Some(details) = error.0.details.as_mut() {
-            // Upstream names the kind, not the resource, in the details of an invalid object.
-            details.kind = Some(kind.kind.to_owned());
-        }
         error
     }
 

@@ -60,6 +60,17 @@ impl FieldError {
         Self { reason: "FieldValueTooLong", field: field.into(), message }
     }
 
+    /// The field's value is of the wrong type; `found` is the type that it has.
+    pub fn type_invalid(field: impl Into<String>, found: &str, detail: &str) -> Self {
+        Self { reason: "FieldValueTypeInvalid", ..Self::invalid(field, found, detail) }
+    }
+
+    /// The list or map has more than `max` entries.
+    pub fn too_many(field: impl Into<String>, count: u64, max: u64) -> Self {
+        let message = format!("Too many: {count}: must have at most {max} items");
+        Self { reason: "FieldValueTooMany", field: field.into(), message }
+    }
+
     /// The cause as it stands in a `Status`.
     pub fn cause(&self) -> StatusCause {
         StatusCause {

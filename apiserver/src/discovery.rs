@@ -1,16 +1,15 @@
 //! Discovery documents: which groups, versions and resources are served.
 //!
-//! Plain functions over the table of kinds make the documents; [`serve`] answers with those of the whole
-//! table, which are made once.
+//! Plain functions over the table of kinds make the documents; [`Documents`] holds those of the whole table,
+//! made anew when a definition adds a kind or takes one away.
 
 mod aggregated;
 mod plain;
 pub mod verbs;
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
 
-use api::kinds::KINDS;
+use api::Kind;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
@@ -58,19 +57,39 @@ impl Document {
     }
 }
 
-/// Answers `/api`, `/api/v1`, `/apis`, `/apis/{group}` and `/apis/{group}/{version}`; nothing for any other path.
-/// The request is authorized already.
-pub fn serve(request: &Request<Body>) -> Option<Response> {
-    if request.method() != Method::GET {
-        return None;
+/// The documents of a table of kinds.
+pub struct Documents {
+    plain: BTreeMap<String, Document>,
+    aggregated: BTreeMap<(&'static str, Version), Document>,
+}
+
+impl Documents {
+    /// Makes them.
+    pub fn new(kinds: &[&'static Kind]) -> Self {
+        let document = |(path, value): (String, serde_json::Value)| (path, Document::new(&value));
+        let mut aggregated = BTreeMap::new();
+        for version in [Version::V2, Version::V2Beta1] {
+            for (path, core) in [("/api", true), ("/apis", false)] {
+                aggregated.insert((path, version), Document::new(&aggregated::list(kinds, core, version)));
+            }
+        }
+        Self { plain: plain::documents(kinds).into_iter().map(document).collect(), aggregated }
     }
-    let path = request.uri().path().trim_end_matches('/');
-    if let Some(version) = aggregated_form(request)
-        && let Some(document) = AGGREGATED.get(&(path, version))
-    {
-        return Some(document.answer(request, version.content_type()));
+
+    /// Answers `/api`, `/api/v1`, `/apis`, `/apis/{group}` and `/apis/{group}/{version}`; nothing for any other
+    /// path. The request is authorized already.
+    pub fn serve(&self, request: &Request<Body>) -> Option<Response> {
+        if request.method() != Method::GET {
+            return None;
+        }
+        let path = request.uri().path().trim_end_matches('/');
+        if let Some(version) = aggregated_form(request)
+            && let Some(document) = self.aggregated.get(&(path, version))
+        {
+            return Some(document.answer(request, version.content_type()));
+        }
+        self.plain.get(path).map(|document| document.answer(request, "application/json"))
     }
-    PLAIN.get(path).map(|document| document.answer(request, "application/json"))
 }
 
 /// The aggregated form, if the client accepts one, and before the plain one.
@@ -96,21 +115,6 @@ fn aggregated_form(request: &Request<Body>) -> Option<Version> {
     }
     None
 }
-
-static PLAIN: LazyLock<BTreeMap<String, Document>> = LazyLock::new(|| {
-    let document = |(path, value): (String, serde_json::Value)| (path, Document::new(&value));
-    plain::documents(KINDS).into_iter().map(document).collect()
-});
-
-static AGGREGATED: LazyLock<BTreeMap<(&str, Version), Document>> = LazyLock::new(|| {
-    let mut documents = BTreeMap::new();
-    for version in [Version::V2, Version::V2Beta1] {
-        for (path, core) in [("/api", true), ("/apis", false)] {
-            documents.insert((path, version), Document::new(&aggregated::list(KINDS, core, version)));
-        }
-    }
-    documents
-});
 
 #[cfg(test)]
 mod tests;

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use crate::auth::{self, User};
+use crate::custom::Table;
 use crate::registry::read::ListQuery;
 use crate::registry::session::{self, Session, Step, WatchQuery};
 use crate::registry::store::{FieldValidation, Patch, PatchType, Target, WriteOptions};
@@ -70,9 +71,10 @@ struct Named {
     subresource: Option<Subresource>,
 }
 
-fn named(resource: Option<proto::Resource>, subresource: &str) -> Result<Named, StatusError> {
+fn named(table: &Table, resource: Option<proto::Resource>, subresource: &str) -> Result<Named, StatusError> {
     let resource = resource.ok_or_else(|| StatusError::bad_request("the message names no resource"))?;
-    let kind = Kind::resource(&resource.group, &resource.version, &resource.resource)
+    let kind = table
+        .resource(&resource.group, &resource.version, &resource.resource)
         .ok_or_else(StatusError::no_such_path)?;
     if !kind.is_stored() {
         return Err(StatusError::method_not_allowed());
@@ -191,7 +193,7 @@ impl Resources for Front {
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<Object>, Status> {
         let user = Self::user(&request)?;
         let GetRequest { resource, name, resource_version, subresource } = request.into_inner();
-        let named = named(resource, &subresource).map_err(refuse)?;
+        let named = named(&self.0.table, resource, &subresource).map_err(refuse)?;
         self.call("get", Some(named.kind), async {
             self.authorize(&user, "get", &named, &name, "")?;
             placed(&named)?;
@@ -214,7 +216,7 @@ impl Resources for Front {
     async fn list(&self, request: Request<ListRequest>) -> Result<Response<Self::ListStream>, Status> {
         let user = Self::user(&request)?;
         let r = request.into_inner();
-        let named = named(r.resource, "").map_err(refuse)?;
+        let named = named(&self.0.table, r.resource, "").map_err(refuse)?;
         self.call("list", Some(named.kind), async {
             self.authorize(&user, "list", &named, "", &r.field_selector)?;
             let query = ListQuery {
@@ -237,7 +239,7 @@ impl Resources for Front {
     async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let user = Self::user(&request)?;
         let r = request.into_inner();
-        let named = named(r.resource, "").map_err(refuse)?;
+        let named = named(&self.0.table, r.resource, "").map_err(refuse)?;
         let began = Instant::now();
         let result = async {
             self.authorize(&user, "watch", &named, "", &r.field_selector)?;
@@ -261,7 +263,7 @@ impl Resources for Front {
         let user = Self::user(&request)?;
         let agent = agent(&request);
         let r = request.into_inner();
-        let named = named(r.resource, &r.subresource).map_err(refuse)?;
+        let named = named(&self.0.table, r.resource, &r.subresource).map_err(refuse)?;
         self.call("create", Some(named.kind), async {
             self.authorize(&user, "create", &named, &r.name, "")?;
             placed(&named)?;
@@ -288,7 +290,7 @@ impl Resources for Front {
                     if r.dry_run {
                         options.dry_run = Some(vec!["All".into()]);
                     }
-                    registry.delete(&user, target, named.subresource, &options).await?;
+                    registry.evict(&user, target, &options).await?;
                     Ok(success(named.kind, &r.name))
                 }
                 Some(_) => Err(StatusError::method_not_allowed()),
@@ -301,7 +303,7 @@ impl Resources for Front {
         let user = Self::user(&request)?;
         let agent = agent(&request);
         let r = request.into_inner();
-        let named = named(r.resource, &r.subresource).map_err(refuse)?;
+        let named = named(&self.0.table, r.resource, &r.subresource).map_err(refuse)?;
         self.call("update", Some(named.kind), async {
             self.authorize(&user, "update", &named, &r.name, "")?;
             placed(&named)?;
@@ -322,7 +324,7 @@ impl Resources for Front {
         let user = Self::user(&request)?;
         let agent = agent(&request);
         let r = request.into_inner();
-        let named = named(r.resource.clone(), &r.subresource).map_err(refuse)?;
+        let named = named(&self.0.table, r.resource.clone(), &r.subresource).map_err(refuse)?;
         self.call("patch", Some(named.kind), async {
             self.authorize(&user, "patch", &named, &r.name, "")?;
             placed(&named)?;
@@ -358,7 +360,7 @@ impl Resources for Front {
     async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {
         let user = Self::user(&request)?;
         let r = request.into_inner();
-        let named = named(r.resource, "").map_err(refuse)?;
+        let named = named(&self.0.table, r.resource, "").map_err(refuse)?;
         self.call("delete", Some(named.kind), async {
             self.authorize(&user, "delete", &named, &r.name, "")?;
             placed(&named)?;
@@ -376,7 +378,7 @@ impl Resources for Front {
     ) -> Result<Response<DeleteResponse>, Status> {
         let user = Self::user(&request)?;
         let r = request.into_inner();
-        let named = named(r.resource, "").map_err(refuse)?;
+        let named = named(&self.0.table, r.resource, "").map_err(refuse)?;
         self.call("deletecollection", Some(named.kind), async {
             self.authorize(&user, "deletecollection", &named, "", &r.field_selector)?;
             placed(&named)?;

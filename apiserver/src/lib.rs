@@ -4,6 +4,7 @@
 pub mod admission;
 pub mod auth;
 mod bootstrap;
+pub mod custom;
 pub mod decisions;
 pub mod discovery;
 pub mod grpc;
@@ -125,9 +126,11 @@ pub async fn run_on(
     let allocator = Allocator::new(config.service_range, config.node_ports.clone());
     let registry =
         Arc::new(Registry::new(etcd, hub.clone(), allocator, config.clock.clone(), config.event_ttl));
+    let table = Arc::new(custom::Table::default());
     let streams_end = CancellationToken::new();
     let app = Arc::new(App {
         registry: registry.clone(),
+        table: table.clone(),
         authorizer: Authorizer::new(hub),
         tunnels: tunnel::Tunnels::new(streams_end.clone(), tasks.spawner()),
         decisions: decisions::Decisions::new(streams_end.clone(), tasks.spawner()),
@@ -156,6 +159,7 @@ pub async fn run_on(
         port,
         cluster_ip: first_address(config.service_range),
     };
+    spawn_custom(&tasks, registry.clone(), table);
     spawn_chores(&tasks, registry, address, started, config.compaction_interval);
     let failed = tokio::select! {
         () = shutdown.cancelled() => None,
@@ -170,6 +174,17 @@ pub async fn run_on(
         Some(name) => Err(Error::Task(name)),
         None => Ok(()),
     }
+}
+
+/// Lets definitions add kinds to the table.
+fn spawn_custom(tasks: &Tasks, registry: Arc<Registry>, table: Arc<custom::Table>) {
+    let token = tasks.token();
+    tasks.spawn("custom resources", async move {
+        tokio::select! {
+            () = token.cancelled() => {}
+            () = custom::controller::run(registry, table) => {}
+        }
+    });
 }
 
 fn spawn_chores(

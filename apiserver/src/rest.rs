@@ -76,7 +76,7 @@ async fn dispatch(app: &Arc<App>, request: Request<Body>, seen: &mut Seen) -> Re
         return Err(StatusError::unauthorized());
     };
     let method = request.method().clone();
-    let Some(path) = path::parse(request.uri().path()) else {
+    let Some(path) = path::parse(&app.table, request.uri().path()) else {
         return other_path(app, &peer, request).await;
     };
     seen.kind = Some(path.kind);
@@ -175,7 +175,7 @@ fn authorize(
 async fn other_path(app: &Arc<App>, peer: &Peer, request: Request<Body>) -> Result<Response, StatusError> {
     let path = request.uri().path().to_owned();
     app.authorizer.authorize(&peer.user, &auth::Request::Path(lower(request.method()), &path))?;
-    if let Some(response) = crate::discovery::serve(&request) {
+    if let Some(response) = app.table.discovery().serve(&request) {
         return Ok(response);
     }
     if let Some(response) = crate::openapi::serve(&request) {

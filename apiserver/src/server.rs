@@ -32,6 +32,8 @@ const MAX_STREAMS: u32 = 2000;
 pub struct App {
     /// The objects.
     pub registry: Arc<Registry>,
+    /// The kinds.
+    pub table: Arc<crate::custom::Table>,
     /// Who may do what.
     pub authorizer: Authorizer,
     /// The connections of the nodes.

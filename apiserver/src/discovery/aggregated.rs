@@ -33,7 +33,7 @@ impl Version {
 }
 
 /// The unnamed group (for `/api`), or all the others (for `/apis`).
-pub fn list(kinds: &[Kind], core: bool, version: Version) -> Value {
+pub fn list(kinds: &[&Kind], core: bool, version: Version) -> Value {
     let items: Vec<Value> = if core {
         vec![json!({"metadata": {}, "versions": [one_version(kinds, "", "v1")]})]
     } else {
@@ -46,9 +46,9 @@ pub fn list(kinds: &[Kind], core: bool, version: Version) -> Value {
     json!({"kind": "APIGroupDiscoveryList", "apiVersion": version.api_version(), "metadata": {}, "items": items})
 }
 
-fn one_version(kinds: &[Kind], group: &str, version: &str) -> Value {
+fn one_version(kinds: &[&Kind], group: &str, version: &str) -> Value {
     let mut resources: Vec<Value> =
-        kinds.iter().filter(|k| k.group == group && k.version == version).map(resource).collect();
+        kinds.iter().filter(|k| k.group == group && k.version == version).map(|k| resource(k)).collect();
     resources.sort_by(|a, b| a["resource"].as_str().cmp(&b["resource"].as_str()));
     json!({"version": version, "freshness": "Current", "resources": resources})
 }

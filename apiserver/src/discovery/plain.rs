@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::verbs::{of_resource, of_subresource};
 
 /// Every document by its path.
-pub fn documents(kinds: &[Kind]) -> BTreeMap<String, Value> {
+pub fn documents(kinds: &[&Kind]) -> BTreeMap<String, Value> {
     let mut documents = BTreeMap::new();
     documents.insert(
         "/api".to_owned(),
@@ -32,8 +32,8 @@ pub fn documents(kinds: &[Kind]) -> BTreeMap<String, Value> {
 }
 
 /// The groups, the unnamed one excepted, with their versions in order of preference.
-pub fn groups(kinds: &[Kind]) -> BTreeMap<&str, Vec<&str>> {
-    let mut groups: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+pub fn groups<'a>(kinds: &[&'a Kind]) -> BTreeMap<&'a str, Vec<&'a str>> {
+    let mut groups: BTreeMap<&'a str, Vec<&'a str>> = BTreeMap::new();
     for kind in kinds.iter().filter(|k| !k.group.is_empty()) {
         let versions = groups.entry(kind.group).or_default();
         if !versions.contains(&kind.version) {
@@ -53,7 +53,7 @@ fn group(name: &str, versions: &[&str]) -> Value {
 }
 
 /// The resources of a group and version, each followed by its subresources.
-fn resources(kinds: &[Kind], group: &str, version: &str) -> Value {
+fn resources(kinds: &[&Kind], group: &str, version: &str) -> Value {
     let mut list = Vec::new();
     for kind in kinds.iter().filter(|k| k.group == group && k.version == version) {
         let mut own = json!({

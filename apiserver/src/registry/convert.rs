@@ -6,6 +6,7 @@ mod autoscaling;
 use api::{Kind, Object};
 use bytes::Bytes;
 
+use crate::custom::rules;
 use crate::storage::layout::storage_kind;
 
 /// (field of core v1, field of events.k8s.io/v1)
@@ -26,6 +27,9 @@ pub fn is_view(kind: &'static Kind) -> bool {
 
 /// From what a client speaks to what is stored.
 pub fn to_stored(kind: &'static Kind, object: Object) -> Object {
+    if let Some(rules) = rules::of(kind) {
+        return with_version(object, rules.stored_version());
+    }
     if !is_view(kind) {
         return object;
     }
@@ -40,11 +44,20 @@ pub fn to_stored(kind: &'static Kind, object: Object) -> Object {
 
 /// From what is stored to what a client speaks.
 pub fn from_stored(kind: &'static Kind, object: Object) -> Object {
+    if kind.custom.is_some() {
+        return with_version(object, kind.api_version);
+    }
     match is_view(kind) {
         false => object,
         true if is_autoscaler(kind) => autoscaling::to_v1(object),
         true => rename(object, kind, |core, other| (core, other)),
     }
+}
+
+/// The versions of a custom kind differ by their name alone.
+fn with_version(mut object: Object, version: &str) -> Object {
+    object.as_map_mut().insert("apiVersion".into(), version.into());
+    object
 }
 
 fn is_autoscaler(kind: &Kind) -> bool {
@@ -53,6 +66,9 @@ fn is_autoscaler(kind: &Kind) -> bool {
 
 /// [`from_stored`] for encoded objects; without a copy where there is nothing to convert.
 pub fn json_from_stored(kind: &'static Kind, json: &Bytes) -> Bytes {
+    if let Some(rules) = rules::of(kind) {
+        return rules.read(json).map_or_else(|| json.clone(), Bytes::from);
+    }
     if !is_view(kind) {
         return json.clone();
     }

@@ -4,7 +4,7 @@
 use api::openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use api::status::StatusError;
 use api::validation::{self, FieldError};
-use api::{Kind, Object};
+use api::{Kind, Object, Subresource};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -131,8 +131,13 @@ pub fn count_generation(kind: &Kind, new: &mut Object, old: &Object) {
     if !kind.generation {
         return;
     }
+    // A custom kind without the subresource has its status as any other field.
+    let status = kind.custom.is_some() && !kind.has(Subresource::Status);
     let counted = |o: &Object| {
-        let map = o.as_map().iter().filter(|(k, _)| !matches!(k.as_str(), "metadata" | "status"));
+        let map = o
+            .as_map()
+            .iter()
+            .filter(|(k, _)| *k != "metadata" && *k != "apiVersion" && (status || *k != "status"));
         map.map(|(k, v)| (k.clone(), v.clone())).collect::<Vec<_>>()
     };
     let generation = old.generation().max(1) + i64::from(counted(new) != counted(old));
@@ -166,7 +171,7 @@ pub fn validate_create(kind: &Kind, strategy: &dyn ErasedStrategy, object: &Obje
             problems.iter().map(|p| FieldError::invalid("metadata.namespace", object.namespace(), p)),
         );
     }
-    errors.extend(validate(object));
+    errors.extend(validate(kind, object));
     errors
 }
 
@@ -190,22 +195,24 @@ pub fn validate_update(kind: &Kind, new: &Object, old: &Object) -> Vec<FieldErro
             errors.push(FieldError::forbidden("metadata.finalizers", &detail));
         }
     }
-    errors.extend(validate(new));
+    errors.extend(validate(kind, new));
     errors
 }
 
-fn validate(object: &Object) -> Vec<FieldError> {
+fn validate(kind: &Kind, object: &Object) -> Vec<FieldError> {
     let mut errors = validation::labels(&object.labels(), "metadata.labels");
     errors.extend(validation::annotations(&object.annotations(), "metadata.annotations"));
     for finalizer in object.finalizers() {
-        errors.extend(validate_finalizer(&finalizer));
+        errors.extend(validate_finalizer(kind, &finalizer));
     }
     errors.extend(validate_owners(&object.owner_references()));
     errors
 }
 
-fn validate_finalizer(finalizer: &str) -> Vec<FieldError> {
-    let standard = matches!(finalizer, "orphan" | "foregroundDeletion" | "kubernetes");
+fn validate_finalizer(kind: &Kind, finalizer: &str) -> Vec<FieldError> {
+    // Custom resources and their definitions may have finalizers of any name.
+    let any = kind.custom.is_some() || kind.group == "apiextensions.k8s.io";
+    let standard = any || matches!(finalizer, "orphan" | "foregroundDeletion" | "kubernetes");
     let mut errors: Vec<_> = validation::qualified_name(finalizer)
         .iter()
         .map(|p| FieldError::invalid("metadata.finalizers", finalizer, p))

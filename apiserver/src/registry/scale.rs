@@ -8,25 +8,48 @@ use api::{Kind, Object};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::custom::rules;
+
 /// The Scale of an object.
-pub fn view(object: &Object) -> Object {
+pub fn view(kind: &Kind, object: &Object) -> Object {
+    let paths = rules::of(kind).and_then(|rules| rules.scale());
     let meta = object.meta();
     let meta = ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"]
         .into_iter()
         .filter_map(|f| Some((f.to_owned(), meta?.get(f)?.clone())))
         .collect::<serde_json::Map<_, _>>();
-    let selector = object.pointer("/spec/selector").and_then(|s| LabelSelector::deserialize(s).ok());
+    let (wanted, present) =
+        paths.map_or(("/spec/replicas", "/status/replicas"), |p| (&p.spec_replicas, &p.status_replicas));
     let mut scale = json!({
         "apiVersion": "autoscaling/v1",
         "kind": "Scale",
         "metadata": meta,
-        "spec": {"replicas": object.int_at("/spec/replicas").unwrap_or(0)},
-        "status": {"replicas": object.int_at("/status/replicas").unwrap_or(0)},
+        "spec": {"replicas": object.int_at(wanted).unwrap_or(0)},
+        "status": {"replicas": object.int_at(present).unwrap_or(0)},
     });
-    if let Ok(selector) = Selector::from_typed(selector.as_ref()) {
-        scale["status"]["selector"] = text(&selector).into();
+    let selector = match paths {
+        Some(paths) => {
+            paths.selector.as_ref().map(|at| object.str_at(at).to_owned()).filter(|s| !s.is_empty())
+        }
+        None => selector(kind, object),
+    };
+    if let Some(selector) = selector {
+        scale["status"]["selector"] = selector.into();
     }
     Object::new(scale).expect("it was made as a map")
+}
+
+/// The selector of a built-in kind's pods, as text.
+fn selector(kind: &Kind, object: &Object) -> Option<String> {
+    let selector = object.pointer("/spec/selector");
+    let typed = match kind.kind {
+        "ReplicationController" => Some(LabelSelector {
+            match_labels: selector.and_then(|s| Deserialize::deserialize(s).ok()),
+            ..LabelSelector::default()
+        }),
+        _ => selector.and_then(|s| LabelSelector::deserialize(s).ok()),
+    };
+    Selector::from_typed(typed.as_ref()).ok().map(|selector| text(&selector))
 }
 
 fn text(selector: &Selector) -> String {
@@ -88,10 +111,16 @@ pub fn apply(kind: &Kind, scale: &Object, current: &Object) -> Result<Object, St
         return Err(StatusError::invalid(kind, current.name(), &[error]));
     }
     let mut new = current.clone();
-    let spec = new.as_map_mut().entry("spec").or_insert_with(|| json!({}));
-    if let Some(spec) = spec.as_object_mut() {
-        spec.insert("replicas".into(), replicas.into());
+    let path = rules::of(kind).and_then(|rules| rules.scale()).map_or("/spec/replicas", |p| &p.spec_replicas);
+    let (parents, last) = path.rsplit_once('/').unwrap_or(("", path));
+    let mut at = new.as_map_mut();
+    for part in parents.split('/').skip(1) {
+        let inner = at.entry(part).or_insert_with(|| json!({})).as_object_mut();
+        at = inner.ok_or_else(|| {
+            StatusError::internal(format!("{path} of {:?} is beneath no map", current.key()))
+        })?;
     }
+    at.insert(last.into(), replicas.into());
     Ok(new)
 }
 
@@ -128,7 +157,8 @@ mod tests {
 
     #[test]
     fn a_view_shows_replicas_and_selector() {
-        let scale = view(&deployment());
+        let kind = Kind::find("apps", "Deployment").expect("a kind");
+        let scale = view(kind, &deployment());
         assert_eq!((scale.int_at("/spec/replicas"), scale.int_at("/status/replicas")), (Some(2), Some(1)));
         assert_eq!((scale.str_at("/status/selector"), scale.resource_version()), ("app=web", "7"));
     }

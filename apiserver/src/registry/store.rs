@@ -348,7 +348,7 @@ impl Registry {
         Ok(match subresource {
             Some(Subresource::Scale) => {
                 let object = Object::parse(&written.json).map_err(StatusError::internal)?;
-                Written { json: scale::view(&object).to_vec().into(), ..written }
+                Written { json: scale::view(target.kind, &object).to_vec().into(), ..written }
             }
             _ => written,
         })
@@ -361,7 +361,7 @@ impl Registry {
     pub async fn get_scale(&self, target: Target<'_>, version: &str) -> Result<Bytes, StatusError> {
         let entry = self.get(target.kind, target.namespace, target.name, version).await?;
         let object = Object::parse(&entry.json).map_err(StatusError::internal)?;
-        Ok(scale::view(&object).to_vec().into())
+        Ok(scale::view(target.kind, &object).to_vec().into())
     }
 
     /// Gives a pod its node.

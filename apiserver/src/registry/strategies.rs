@@ -2,8 +2,13 @@
 
 use api::Kind;
 
+use crate::custom;
+
 use super::strategy::{Erased, ErasedStrategy, Generic};
-use super::{apps, coordination, core, discovery, events};
+use super::{
+    apiextensions, apps, autoscaling, batch, certificates, coordination, core, discovery, events, networking,
+    node, policy, scheduling, storage,
+};
 
 macro_rules! rules {
     ($($strategy:ident)::+) => {{
@@ -22,15 +27,10 @@ macro_rules! plain {
 /// The typed objects of the kinds without rules of their own.
 mod types {
     pub(super) use api::openapi::api::admissionregistration::v1 as admissionregistration;
+    pub(super) use api::openapi::api::flowcontrol::v1 as flowcontrol;
+    pub(super) use api::openapi::api::rbac::v1 as rbac;
+    pub(super) use api::openapi::api::resource::v1 as resource;
     pub(super) use api::openapi::api::storage::v1 as storage;
-    pub(super) use api::openapi::api::{
-        apps::v1 as apps, autoscaling::v2 as autoscaling_v2, batch::v1 as batch,
-    };
-    pub(super) use api::openapi::api::{certificates::v1 as certificates, core::v1 as core};
-    pub(super) use api::openapi::api::{flowcontrol::v1 as flowcontrol, networking::v1 as networking};
-    pub(super) use api::openapi::api::{node::v1 as node, policy::v1 as policy, rbac::v1 as rbac};
-    pub(super) use api::openapi::api::{resource::v1 as resource, scheduling::v1 as scheduling};
-    pub(super) use api::openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 as apiextensions;
     pub(super) use api::openapi::kube_aggregator::pkg::apis::apiregistration::v1 as apiregistration;
 }
 
@@ -39,6 +39,9 @@ mod types {
 /// # Panics
 /// When a row of the table has none here, which a test rules out.
 pub fn strategy(kind: &Kind) -> &'static dyn ErasedStrategy {
+    if let Some(rules) = custom::rules::of(kind) {
+        return rules;
+    }
     match (kind.group, kind.kind) {
         ("", "Namespace") => rules!(core::namespace::NamespaceStrategy),
         ("", "Node") => rules!(core::node::NodeStrategy),
@@ -55,30 +58,36 @@ pub fn strategy(kind: &Kind) -> &'static dyn ErasedStrategy {
         ("apps", "Deployment") => rules!(apps::deployment::DeploymentStrategy),
         ("apps", "ReplicaSet") => rules!(apps::replica_set::ReplicaSetStrategy),
         ("apps", "ControllerRevision") => rules!(apps::controller_revision::ControllerRevisionStrategy),
-        ("", "PersistentVolume") => plain!(core::PersistentVolume),
-        ("", "PersistentVolumeClaim") => plain!(core::PersistentVolumeClaim),
-        ("", "ReplicationController") => plain!(core::ReplicationController),
-        ("", "PodTemplate") => plain!(core::PodTemplate),
-        ("", "ResourceQuota") => plain!(core::ResourceQuota),
-        ("", "LimitRange") => plain!(core::LimitRange),
+        ("", "PersistentVolume") => rules!(core::persistent_volume::PersistentVolumeStrategy),
+        ("", "PersistentVolumeClaim") => rules!(core::persistent_volume_claim::PersistentVolumeClaimStrategy),
+        ("", "ReplicationController") => rules!(core::replication_controller::ReplicationControllerStrategy),
+        ("", "PodTemplate") => rules!(core::pod_template::PodTemplateStrategy),
+        ("", "ResourceQuota") => rules!(core::resource_quota::ResourceQuotaStrategy),
+        ("", "LimitRange") => rules!(core::limit_range::LimitRangeStrategy),
         ("", "ComponentStatus") => rules!(core::component_status::ComponentStatusStrategy),
-        ("apps", "StatefulSet") => plain!(apps::StatefulSet),
-        ("apps", "DaemonSet") => plain!(apps::DaemonSet),
-        ("batch", "Job") => plain!(batch::Job),
-        ("batch", "CronJob") => plain!(batch::CronJob),
-        ("autoscaling", "HorizontalPodAutoscaler") => plain!(autoscaling_v2::HorizontalPodAutoscaler),
-        ("policy", "PodDisruptionBudget") => plain!(policy::PodDisruptionBudget),
-        ("networking.k8s.io", "Ingress") => plain!(networking::Ingress),
-        ("networking.k8s.io", "IngressClass") => plain!(networking::IngressClass),
-        ("networking.k8s.io", "NetworkPolicy") => plain!(networking::NetworkPolicy),
-        ("networking.k8s.io", "IPAddress") => plain!(networking::IPAddress),
-        ("networking.k8s.io", "ServiceCIDR") => plain!(networking::ServiceCIDR),
-        ("node.k8s.io", "RuntimeClass") => plain!(node::RuntimeClass),
-        ("scheduling.k8s.io", "PriorityClass") => plain!(scheduling::PriorityClass),
-        ("storage.k8s.io", "StorageClass") => plain!(storage::StorageClass),
-        ("storage.k8s.io", "VolumeAttachment") => plain!(storage::VolumeAttachment),
-        ("storage.k8s.io", "CSINode") => plain!(storage::CSINode),
-        ("storage.k8s.io", "CSIDriver") => plain!(storage::CSIDriver),
+        ("apps", "StatefulSet") => rules!(apps::stateful_set::StatefulSetStrategy),
+        ("apps", "DaemonSet") => rules!(apps::daemon_set::DaemonSetStrategy),
+        ("batch", "Job") => rules!(batch::job::JobStrategy),
+        ("batch", "CronJob") => rules!(batch::cron_job::CronJobStrategy),
+        ("autoscaling", "HorizontalPodAutoscaler") => {
+            rules!(autoscaling::horizontal_pod_autoscaler::HorizontalPodAutoscalerStrategy)
+        }
+        ("policy", "PodDisruptionBudget") => {
+            rules!(policy::pod_disruption_budget::PodDisruptionBudgetStrategy)
+        }
+        ("networking.k8s.io", "Ingress") => rules!(networking::ingress::IngressStrategy),
+        ("networking.k8s.io", "IngressClass") => rules!(networking::ingress_class::IngressClassStrategy),
+        ("networking.k8s.io", "NetworkPolicy") => rules!(networking::network_policy::NetworkPolicyStrategy),
+        ("networking.k8s.io", "IPAddress") => rules!(networking::ip_address::IPAddressStrategy),
+        ("networking.k8s.io", "ServiceCIDR") => rules!(networking::service_cidr::ServiceCIDRStrategy),
+        ("node.k8s.io", "RuntimeClass") => rules!(node::runtime_class::RuntimeClassStrategy),
+        ("scheduling.k8s.io", "PriorityClass") => rules!(scheduling::priority_class::PriorityClassStrategy),
+        ("storage.k8s.io", "StorageClass") => rules!(storage::storage_class::StorageClassStrategy),
+        ("storage.k8s.io", "VolumeAttachment") => {
+            rules!(storage::volume_attachment::VolumeAttachmentStrategy)
+        }
+        ("storage.k8s.io", "CSINode") => rules!(storage::csi_node::CSINodeStrategy),
+        ("storage.k8s.io", "CSIDriver") => rules!(storage::csi_driver::CSIDriverStrategy),
         ("storage.k8s.io", "CSIStorageCapacity") => plain!(storage::CSIStorageCapacity),
         ("storage.k8s.io", "VolumeAttributesClass") => plain!(storage::VolumeAttributesClass),
         ("rbac.authorization.k8s.io", "Role") => plain!(rbac::Role),
@@ -86,7 +95,7 @@ pub fn strategy(kind: &Kind) -> &'static dyn ErasedStrategy {
         ("rbac.authorization.k8s.io", "ClusterRole") => plain!(rbac::ClusterRole),
         ("rbac.authorization.k8s.io", "ClusterRoleBinding") => plain!(rbac::ClusterRoleBinding),
         ("certificates.k8s.io", "CertificateSigningRequest") => {
-            plain!(certificates::CertificateSigningRequest)
+            rules!(certificates::certificate_signing_request::CertificateSigningRequestStrategy)
         }
         ("admissionregistration.k8s.io", "MutatingWebhookConfiguration") => {
             plain!(admissionregistration::MutatingWebhookConfiguration)
@@ -101,7 +110,7 @@ pub fn strategy(kind: &Kind) -> &'static dyn ErasedStrategy {
             plain!(admissionregistration::ValidatingAdmissionPolicyBinding)
         }
         ("apiextensions.k8s.io", "CustomResourceDefinition") => {
-            plain!(apiextensions::CustomResourceDefinition)
+            rules!(apiextensions::custom_resource_definition::CustomResourceDefinitionStrategy)
         }
         ("apiregistration.k8s.io", "APIService") => plain!(apiregistration::APIService),
         ("flowcontrol.apiserver.k8s.io", "FlowSchema") => plain!(flowcontrol::FlowSchema),

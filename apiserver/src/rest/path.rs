@@ -2,6 +2,8 @@
 
 use api::{Kind, Subresource};
 
+use crate::custom::Table;
+
 /// A resource path, taken apart.
 #[derive(Clone, Debug)]
 pub struct ResourcePath {
@@ -18,7 +20,7 @@ pub struct ResourcePath {
 }
 
 /// Takes a path apart. Nothing when it names no resource of the table.
-pub fn parse(path: &str) -> Option<ResourcePath> {
+pub fn parse(table: &Table, path: &str) -> Option<ResourcePath> {
     let mut segments = Vec::new();
     for segment in path.trim_matches('/').split('/') {
         segments.push(percent_decode(segment)?);
@@ -33,7 +35,7 @@ pub fn parse(path: &str) -> Option<ResourcePath> {
         ["watch", rest @ ..] if !rest.is_empty() => (true, rest),
         rest => (false, rest),
     };
-    let find = |plural: &str| Kind::resource(group, version, plural);
+    let find = |plural: &str| table.resource(group, version, plural);
     let make = |kind: &'static Kind, namespace: &str, name: &str, sub: Option<&str>| {
         let subresource = match sub {
             Some(sub) => Some(kind.subresource(sub)?),
@@ -98,7 +100,7 @@ mod tests {
 
     #[track_caller]
     fn check(path: &str, wanted: &str) {
-        let seen = parse(path).map_or_else(
+        let seen = parse(&TABLE, path).map_or_else(
             || "nothing".into(),
             |p| {
                 let sub = p.subresource.map_or("", Subresource::path);
@@ -150,10 +152,12 @@ mod tests {
         }
     }
 
+    static TABLE: std::sync::LazyLock<Table> = std::sync::LazyLock::new(Table::default);
+
     proptest! {
         #[test]
         fn parsing_never_panics(path in "(/(api|apis|v1|namespaces|pods|watch|%[0-9a-f]{0,2}|[a-z.]{0,3})){0,8}") {
-            let _ = parse(&path);
+            let _ = parse(&TABLE, &path);
         }
     }
 }

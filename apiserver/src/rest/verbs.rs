@@ -190,8 +190,7 @@ impl Call<'_> {
     async fn evict(&self, document: Value) -> Result<Response, StatusError> {
         let mut options = pods::parse_eviction(&self.path.name, document)?;
         self.parameters.fill_delete_options(&mut options)?;
-        let sub = self.path.subresource;
-        self.app.registry.delete(&self.peer.user, self.target(), sub, &options).await?;
+        self.app.registry.evict(&self.peer.user, self.target(), &options).await?;
         Ok(self.success(StatusCode::CREATED))
     }
 

@@ -110,16 +110,29 @@ impl Hub {
     /// # Errors
     /// When the store cannot be read; nothing has changed then.
     pub async fn add(&self, kind: &'static Kind) -> Result<(), EtcdError> {
-        let kind = storage_kind(kind);
         if self.copies.load().of(kind).is_some() {
             return Ok(());
         }
+        self.renew(kind).await
+    }
+
+    /// As [`Hub::add`], for a kind whose rules have changed: a new copy takes the place of the one there is, whose
+    /// watchers are told that their position is gone.
+    ///
+    /// # Errors
+    /// When the store cannot be read; the kind is not followed then.
+    pub async fn renew(&self, kind: &'static Kind) -> Result<(), EtcdError> {
+        let kind = storage_kind(kind);
+        let before = self.copies.load().of(kind).cloned();
         let cache = Arc::new(Cache::awaiting(self.etcd.prefix(), kind, self.revision.subscribe()));
         self.change(|copies| copies.feed(cache.clone()));
         match self.contents(&cache).await {
             Ok((entries, revision)) => {
                 cache.fill(entries, revision);
                 self.change(|copies| copies.show(cache.clone()));
+                if let Some(before) = before {
+                    before.reset(Vec::new(), revision);
+                }
                 Ok(())
             }
             Err(error) => {

@@ -1,5 +1,7 @@
 //! Where objects live in etcd: the same keys as upstream's.
 
+use std::borrow::Cow;
+
 use api::Kind;
 use api::kinds::KINDS;
 
@@ -30,8 +32,11 @@ pub fn stored_kinds() -> impl Iterator<Item = &'static Kind> {
 }
 
 /// The path of a resource beneath the prefix, such as `services/specs`.
-pub fn resource_path(kind: &Kind) -> &'static str {
-    match (kind.group, kind.kind) {
+pub fn resource_path(kind: &Kind) -> Cow<'static, str> {
+    if kind.custom.is_some() {
+        return format!("{}/{}", kind.group, kind.plural).into();
+    }
+    let path = match (kind.group, kind.kind) {
         ("", "Service") => "services/specs",
         ("", "Endpoints") => "services/endpoints",
         ("", "Node") => "minions",
@@ -40,7 +45,8 @@ pub fn resource_path(kind: &Kind) -> &'static str {
         ("apiextensions.k8s.io", _) => "apiextensions.k8s.io/customresourcedefinitions",
         ("apiregistration.k8s.io", _) => "apiregistration.k8s.io/apiservices",
         _ => kind.plural,
-    }
+    };
+    path.into()
 }
 
 /// `{prefix}/{resource}/`: what the keys of a resource begin with.

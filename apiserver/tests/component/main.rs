@@ -7,6 +7,7 @@ mod apply;
 mod auth;
 mod bad_input;
 mod crud;
+mod custom;
 mod delete;
 mod fuzz;
 mod history;

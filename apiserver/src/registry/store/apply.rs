@@ -1,6 +1,6 @@
 //! Server-side apply: an object, made or changed so that it has all that a manager wants.
 
-use api::apply::{self, ApplyError, DocumentType, Managed};
+use api::apply::{self, ApplyError, Managed};
 use api::openapi::apimachinery::pkg::apis::meta::v1::{StatusCause, StatusDetails};
 use api::status::StatusError;
 use api::{Kind, Object, Subresource};
@@ -55,7 +55,7 @@ impl Registry {
         options: &WriteOptions,
     ) -> Result<Written, StatusError> {
         let kind = layout::storage_kind(target.kind);
-        let of = DocumentType::of(kind);
+        let of = managed::document_type(kind);
         let context = Context { kind, subresource, options, now: self.clock.now() };
         self.modify(user, target, subresource, options, Tracking::Stated, |current| {
             let mut present = convert::to_stored(target.kind, current.clone());
@@ -88,7 +88,7 @@ impl Registry {
             ));
         }
         let kind = layout::storage_kind(target.kind);
-        let of = DocumentType::of(kind);
+        let of = managed::document_type(kind);
         let context = Context { kind, subresource: None, options, now: self.clock.now() };
         let empty = of.root().empty();
         let applied = context

@@ -5,6 +5,8 @@ use api::status::StatusError;
 use api::strict::{unknown_field_message, unknown_fields};
 use serde_json::Value;
 
+use crate::custom::rules;
+
 /// The query parameter `fieldValidation`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FieldValidation {
@@ -41,10 +43,13 @@ impl FieldValidation {
         if self == Self::Ignore {
             return Ok(Vec::new());
         }
-        // A document of wrong types is refused later, in words that name the field.
-        let Ok(normalized) = (kind.normalize)(document.clone()) else { return Ok(Vec::new()) };
-        let messages: Vec<_> =
-            unknown_fields(document, &normalized).iter().map(|path| unknown_field_message(path)).collect();
+        let unknown = match (rules::of(kind), (kind.normalize)(document.clone())) {
+            (Some(rules), _) => rules.unknown_fields(document),
+            (None, Ok(normalized)) => unknown_fields(document, &normalized),
+            // A document of wrong types is refused later, in words that name the field.
+            (None, Err(_)) => Vec::new(),
+        };
+        let messages: Vec<_> = unknown.iter().map(|path| unknown_field_message(path)).collect();
         if self == Self::Strict && !messages.is_empty() {
             return Err(StatusError::bad_request(format!(
                 "{} in version {:?} cannot be handled as a {}: strict decoding error: {}",

@@ -5,6 +5,7 @@ use api::{Kind, Object, Subresource};
 use serde_json::Value;
 
 use super::WriteOptions;
+use crate::custom::rules;
 use crate::registry::meta;
 
 const FIELD: &str = "managedFields";
@@ -26,6 +27,11 @@ pub(super) struct Context<'a> {
     pub subresource: Option<Subresource>,
     pub options: &'a WriteOptions,
     pub now: jiff::Timestamp,
+}
+
+/// The type of a kind's documents: for a custom kind, what its schema says.
+pub(super) fn document_type(kind: &'static Kind) -> DocumentType {
+    rules::of(kind).map_or_else(|| DocumentType::of(kind), |rules| rules.document_type().clone())
 }
 
 /// Takes the managers out of an object.
@@ -54,7 +60,7 @@ impl Context<'_> {
 
     /// The managers of a new object. `stated` is what the client says about them.
     pub(super) fn created(&self, object: &Object, stated: Option<&Value>) -> Option<Value> {
-        let of = DocumentType::of(self.kind);
+        let of = document_type(self.kind);
         self.changed(&of, &of.root().empty(), object, Managed::of_request(stated, None))
     }
 
@@ -76,7 +82,7 @@ impl Context<'_> {
             // Nobody manages the object, as its managers were reset: that begins with the next apply.
             return None;
         }
-        let of = DocumentType::of(self.kind);
+        let of = document_type(self.kind);
         self.changed(&of, &before.to_value(), after, managed)
     }
 

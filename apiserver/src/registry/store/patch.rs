@@ -53,11 +53,18 @@ impl Registry {
         patch: &Patch,
         options: &WriteOptions,
     ) -> Result<Written, StatusError> {
+        if patch.type_ == PatchType::Strategic && target.kind.custom.is_some() && subresource.is_none() {
+            // The lists of a custom kind have no patch tags.
+            return Err(StatusError::unsupported_media_type(
+                "the body of the request was in an unknown format - accepted media types include: \
+                 application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
+            ));
+        }
         let mut warnings = Vec::new();
         let written = self
             .modify(user, target, subresource, options, Tracking::Changes, |current| {
                 if subresource == Some(Subresource::Scale) {
-                    let view = scale::view(current).into_value();
+                    let view = scale::view(target.kind, current).into_value();
                     let type_ = match patch.type_ {
                         // A Scale has no lists, so both mean the same.
                         PatchType::Strategic => PatchType::Merge,

@@ -1,0 +1,3 @@
+//! Rules of the kinds in `apiextensions.k8s.io/v1`.
+
+pub mod custom_resource_definition;

@@ -1,0 +1,3 @@
+//! Rules of the kinds in `node.k8s.io/v1`.
+
+pub mod runtime_class;

@@ -1,0 +1,3 @@
+//! Rules of the kinds in `scheduling.k8s.io/v1`.
+
+pub mod priority_class;
