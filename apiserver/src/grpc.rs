@@ -290,7 +290,7 @@ impl Resources for Front {
                     if r.dry_run {
                         options.dry_run = Some(vec!["All".into()]);
                     }
-                    registry.evict(&user, target, &options).await?;
+                    Box::pin(registry.evict(&user, target, &options)).await?;
                     Ok(success(named.kind, &r.name))
                 }
                 Some(_) => Err(StatusError::method_not_allowed()),

@@ -114,11 +114,14 @@ impl Controller {
         let all: Vec<&'static Kind> = self.known.values().flat_map(|k| k.rows.iter().copied()).collect();
         self.table.set(all);
         let known = &self.known;
-        let gone = self.followed.extract_if(.., |key, _| known.get(key).is_none_or(|k| k.stored.is_none()));
-        for (key, kind) in gone {
-            hub.remove(kind);
-            tracing::info!(definition = %key, "custom resources are served no longer");
-        }
+        self.followed.retain(|key, kind| {
+            let stays = known.get(key).is_some_and(|k| k.stored.is_some());
+            if !stays {
+                hub.remove(kind);
+                tracing::info!(definition = %key, "custom resources are served no longer");
+            }
+            stays
+        });
         Ok(())
     }
 

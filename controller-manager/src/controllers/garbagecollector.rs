@@ -1,5 +1,6 @@
 //! Deletes objects whose owners are gone, and lets owners go when their dependents are.
 
+mod custom;
 mod graph;
 mod partial;
 mod plan;
@@ -11,11 +12,12 @@ use api::openapi::api::core::v1::ObjectReference;
 use api::openapi::apimachinery::pkg::apis::meta::v1::{DeleteOptions, OwnerReference, Preconditions};
 use api::{Kind, Object, Typed};
 use client::{Action, Change, EventType, Informer, ListParams, Patch, Recorder, WorkQueue, run_workers};
-use component::tasks::lock;
+use component::tasks::{Spawner, lock};
 use serde_json::json;
 
 use crate::context::Context;
 use crate::informers::Informers;
+use custom::Customs;
 use graph::{FOREGROUND, Graph, Item, ORPHAN, Work, group};
 use partial::Partial;
 use plan::{OwnerState, Plan, blocking, plan};
@@ -27,6 +29,7 @@ struct Controller {
     recorder: Recorder,
     graph: Shared,
     queue: WorkQueue<Work>,
+    customs: Customs,
 }
 
 /// Runs the controller until leadership ends.
@@ -35,14 +38,15 @@ pub async fn run(ctx: Context) {
     let queue = WorkQueue::new("garbagecollector");
     feed_shared(&ctx.informers, &graph, &queue);
     let others: Vec<Informer<Partial>> =
-        others().map(|kind| feed_partial(&ctx, kind, &graph, &queue)).collect();
+        others().map(|kind| feed_partial(&ctx, &ctx.tasks, kind, &graph, &queue)).collect();
+    let (customs, _definitions) = custom::follow(&ctx, &graph, &queue).await;
     wait_for_shared(&ctx.informers).await;
     for informer in &others {
         informer.synced().await;
     }
     let recorder = ctx.recorder("garbage-collector-controller");
     let (workers, tasks) = (ctx.config.concurrent_gc_syncs, ctx.tasks.clone());
-    let controller = Arc::new(Controller { ctx, recorder, graph, queue: queue.clone() });
+    let controller = Arc::new(Controller { ctx, recorder, graph, queue: queue.clone(), customs });
     let reconcile = move |work: Work| {
         let controller = controller.clone();
         async move { controller.reconcile(work).await }
@@ -97,6 +101,7 @@ fn feed<K: Typed>(informer: &Informer<K>, graph: &Shared, queue: &WorkQueue<Work
 
 fn feed_partial(
     ctx: &Context,
+    tasks: &Spawner,
     kind: &'static Kind,
     graph: &Shared,
     queue: &WorkQueue<Work>,
@@ -107,7 +112,7 @@ fn feed_partial(
         let work = follow(&graph, change, |object| &object.metadata.uid, |object| partial_item(kind, object));
         work.into_iter().for_each(|work| queue.add(work));
     });
-    informer.start(&ctx.tasks);
+    informer.start(tasks);
     informer
 }
 
@@ -246,7 +251,9 @@ impl Controller {
             Some((false, _)) => self.warn_of_coordinates(item, owner),
             None => {}
         }
-        let Some(kind) = Kind::find(group(&owner.api_version), &owner.kind) else {
+        let group = group(&owner.api_version);
+        let found = Kind::find(group, &owner.kind).or_else(|| self.customs.find(group, &owner.kind));
+        let Some(kind) = found else {
             tracing::debug!(owner = ?owner, item = %item.name, "owner is of an unknown kind");
             return Ok(None);
         };

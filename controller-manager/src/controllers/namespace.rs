@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use api::meta::MetaExt;
 use api::openapi::api::core::v1::Namespace;
+use api::openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use api::openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
 use api::{Kind, Object};
 use client::{Action, Change, ListParams, WorkQueue, run_workers};
@@ -74,8 +75,17 @@ async fn reconcile(ctx: &Context, name: &str) -> Result<Action, client::Error> {
 /// Deletes everything that may be deleted in this turn and tells what remains.
 async fn empty(ctx: &Context, namespace: &str) -> Content {
     let mut content = Content::default();
-    for kinds in turns() {
-        for kind in kinds {
+    let custom = match custom_kinds(ctx).await {
+        Ok(kinds) => kinds,
+        Err(error) => {
+            // Nothing is known of them, so the namespace cannot be known to be empty either.
+            content.errors.push(format!("customresourcedefinitions.apiextensions.k8s.io: {error}"));
+            Vec::new()
+        }
+    };
+    for (turn, kinds) in turns().into_iter().enumerate() {
+        let custom = custom.iter().copied().filter(|_| turn > 0);
+        for kind in kinds.into_iter().chain(custom) {
             match delete_all(ctx, kind, namespace).await {
                 Ok(remaining) if remaining.count > 0 => {
                     content.remaining.insert(kind.qualified(), remaining);
@@ -89,6 +99,12 @@ async fn empty(ctx: &Context, namespace: &str) -> Content {
         }
     }
     content
+}
+
+/// The namespaced kinds that definitions have added.
+async fn custom_kinds(ctx: &Context) -> Result<Vec<&'static Kind>, client::Error> {
+    let list = ctx.client.all::<CustomResourceDefinition>().list(&ListParams::default()).await?;
+    Ok(list.items.iter().filter_map(api::kinds::custom::served).filter(|kind| kind.namespaced).collect())
 }
 
 async fn delete_all(ctx: &Context, kind: &'static Kind, namespace: &str) -> Result<Remaining, client::Error> {

@@ -1,10 +1,13 @@
 //! Garbage collection, namespaces and what every namespace is given.
 
+use api::Object;
+use api::kinds::custom::served;
 use api::meta::MetaExt;
 use api::openapi::api::apps::v1::{Deployment, ReplicaSet};
 use api::openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret, ServiceAccount};
+use api::openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use api::openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
-use client::Patch;
+use client::{ListParams, Patch};
 use serde_json::json;
 
 use crate::support::{Cluster, eventually, web};
@@ -135,4 +138,42 @@ async fn a_namespace_gets_its_account_and_certificates_and_goes_with_all_its_con
     eventually("the namespace is gone", || async { Ok(namespaces.get_opt("shop").await?.is_none()) }).await;
     assert!(cluster.list::<Deployment>("shop").await.unwrap().is_empty());
     assert!(cluster.list::<ServiceAccount>("shop").await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn custom_resources_are_owners_and_go_with_their_namespace() {
+    let cluster = Cluster::start().await;
+    cluster.control(cluster.config());
+    let definition = json!({ "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": { "name": "boats.example.com" }, "spec": { "group": "example.com", "scope": "Namespaced",
+            "names": { "plural": "boats", "singular": "boat", "kind": "Boat", "listKind": "BoatList" },
+            "versions": [{ "name": "v1", "served": true, "storage": true,
+                "schema": { "openAPIV3Schema": { "type": "object" } } }] } });
+    let definition: CustomResourceDefinition = serde_json::from_value(definition).unwrap();
+    let definitions = cluster.client.all::<CustomResourceDefinition>();
+    definitions.create(&definition).await.unwrap();
+    eventually("the kind is served", || async {
+        let Some(row) = served(&definitions.get("boats.example.com").await?) else { return Ok(false) };
+        Ok(cluster.client.dynamic(row, "default").list(&ListParams::default()).await.is_ok())
+    })
+    .await;
+    let row = served(&definitions.get("boats.example.com").await.unwrap()).expect("it is established");
+    let boats = cluster.client.dynamic(row, "default");
+    let boat = boats.create(&Object::named(row, "default", "a")).await.unwrap();
+    let owner = json!({ "apiVersion": "example.com/v1", "kind": "Boat", "name": "a", "uid": boat.uid() });
+    let owned = json!({ "metadata": { "name": "oars", "ownerReferences": [owner] } });
+    cluster.create::<ConfigMap>("default", owned).await;
+    boats.delete("a", &propagation("Background")).await.unwrap();
+    let maps = cluster.client.namespaced::<ConfigMap>("default");
+    eventually("what the boat owned is gone", || async { Ok(maps.get_opt("oars").await?.is_none()) }).await;
+
+    let namespaces = cluster.client.all::<Namespace>();
+    let namespace: Namespace = serde_json::from_value(json!({ "metadata": { "name": "harbour" } })).unwrap();
+    namespaces.create(&namespace).await.unwrap();
+    let harbour = cluster.client.dynamic(row, "harbour");
+    harbour.create(&Object::named(row, "harbour", "b")).await.unwrap();
+    namespaces.delete("harbour", &DeleteOptions::default()).await.unwrap();
+    eventually("the namespace is gone", || async { Ok(namespaces.get_opt("harbour").await?.is_none()) })
+        .await;
+    assert!(harbour.get_opt("b").await.unwrap().is_none(), "its boats went before it");
 }

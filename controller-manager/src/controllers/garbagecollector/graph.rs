@@ -83,6 +83,13 @@ impl Graph {
         uids.filter_map(|uid| self.items.get(uid)).collect()
     }
 
+    /// What to look at again when a kind has become known: the objects that name one of it as an owner.
+    pub fn owned_by(&self, kind: &api::Kind) -> Vec<Work> {
+        let of = |owner: &OwnerReference| owner.kind == kind.kind && group(&owner.api_version) == kind.group;
+        let owned = self.items.values().filter(|item| item.owners.iter().any(of));
+        owned.map(|item| Work::Check(item.uid.clone())).collect()
+    }
+
     /// Whether the object with this uid is known to be gone for good.
     pub fn is_gone(&self, uid: &str) -> bool {
         self.gone.contains(uid)
