@@ -1,4 +1,4 @@
-//! Decodes the binary encoding that typed clients send, into the JSON that everything else works on.
+//! The binary encoding that typed clients speak, from and into the JSON that everything else works on.
 //!
 //! An object travels as four bytes `k8s\0` and a `runtime.Unknown` message, which carries the type's name and
 //! the object's own message. Which number stands for which field is the wire format's and stands in a table;
@@ -6,6 +6,8 @@
 //!
 //! Clients in Go write the zero of a field that was never set; such zeros are left out, as they would be in
 //! JSON, unless the field tells zero and nothing apart.
+
+mod encode;
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -21,6 +23,8 @@ use serde_json::{Map, Value, json};
 
 use crate::kinds::KINDS;
 use crate::schema::{Definitions, Shape, record};
+
+pub use encode::{encode, encode_event, encode_list, encode_status, knows};
 
 /// What every body begins with.
 pub const MAGIC: &[u8] = b"k8s\0";

@@ -410,7 +410,7 @@ fn write_options(dry_run: bool, manager: &str, agent: &str) -> Result<WriteOptio
         )));
     }
     let manager = if manager.is_empty() { manager_of_agent(agent) } else { manager.to_owned() };
-    Ok(WriteOptions { dry_run, validation: FieldValidation::Ignore, manager, force: false })
+    Ok(WriteOptions { dry_run, validation: FieldValidation::Ignore, manager, ..WriteOptions::default() })
 }
 
 fn writable(subresource: Option<Subresource>, update: bool) -> Result<(), StatusError> {

@@ -1,6 +1,9 @@
 //! The REST front: from HTTP to the registry and back.
 
 pub mod body;
+mod compress;
+mod duplicates;
+mod health;
 pub mod negotiate;
 pub mod path;
 pub mod query;
@@ -101,7 +104,14 @@ async fn dispatch(app: &Arc<App>, request: Request<Body>, seen: &mut Seen) -> Re
         );
         return Err(retry_after(error));
     };
-    let call = verbs::Call { app, peer: &peer, path: &path, parameters: &parameters, agent: String::new() };
+    let call = verbs::Call {
+        app,
+        peer: &peer,
+        path: &path,
+        parameters: &parameters,
+        agent: String::new(),
+        gzip: false,
+    };
     match tokio::time::timeout(REQUEST_TIMEOUT, call.run(verb, request)).await {
         Ok(result) => result,
         Err(_) => Err(StatusError::timeout("Timeout: request did not complete within the allotted timeout")),
@@ -181,9 +191,11 @@ async fn other_path(app: &Arc<App>, peer: &Peer, request: Request<Body>) -> Resu
     if let Some(response) = crate::openapi::serve(&request) {
         return Ok(response);
     }
-    if request.method() != Method::GET {
-        let known = ["/version", "/healthz", "/livez", "/readyz", "/metrics"];
-        let known = known.contains(&path.trim_end_matches('/'));
+    let parameters = Parameters::parse(request.uri())?;
+    // The server of HTTP leaves the content of an answer to HEAD out.
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let known = ["/version", "/metrics"].contains(&path.trim_end_matches('/'))
+            || health::answer(&app.health, &path, &parameters).is_some();
         return Err(if known { StatusError::method_not_allowed() } else { StatusError::no_such_path() });
     }
     if let Some((namespace, name)) = path.strip_prefix("/debug/decisions/").and_then(|p| p.split_once('/')) {
@@ -191,8 +203,9 @@ async fn other_path(app: &Arc<App>, peer: &Peer, request: Request<Body>) -> Resu
         let kind = [(http::header::CONTENT_TYPE, "application/json")];
         return Ok(axum::response::IntoResponse::into_response((kind, json)));
     }
-    let parameters = Parameters::parse(request.uri())?;
-    let verbose = parameters.flag("verbose");
+    if let Some(response) = health::answer(&app.health, &path, &parameters) {
+        return Ok(response);
+    }
     let text = |code: StatusCode, text: String| {
         let mut response = Response::new(Body::from(text));
         *response.status_mut() = code;
@@ -202,17 +215,6 @@ async fn other_path(app: &Arc<App>, peer: &Peer, request: Request<Body>) -> Resu
     };
     match path.trim_end_matches('/') {
         "/version" => Ok(respond::value(StatusCode::OK, &version(), true)),
-        "/healthz" | "/livez" if verbose => {
-            let name = path.trim_matches('/');
-            Ok(text(StatusCode::OK, format!("[+]ping ok\n{name} check passed\n")))
-        }
-        "/healthz" | "/livez" | "/healthz/ping" | "/livez/ping" | "/readyz/ping" => {
-            Ok(text(StatusCode::OK, "ok".into()))
-        }
-        "/readyz" => {
-            let (code, report) = app.health.report("readyz", verbose);
-            Ok(text(code, report))
-        }
         "/metrics" => {
             let mut response = text(StatusCode::OK, app.metrics.encode());
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -48,6 +48,11 @@ impl Health {
         lock(&self.0).values().all(Result::is_ok)
     }
 
+    /// Every check with its name, in the order of names.
+    pub fn checks(&self) -> Vec<(String, Result<(), String>)> {
+        lock(&self.0).iter().map(|(name, result)| ((*name).to_owned(), result.clone())).collect()
+    }
+
     /// Upstream's answer: `ok`, or the list of checks when one fails or `verbose` is asked for.
     pub fn report(&self, endpoint: &str, verbose: bool) -> (StatusCode, String) {
         let checks = lock(&self.0).clone();

@@ -162,3 +162,25 @@ proptest! {
         let _ = decode(&damaged[..at]);
     }
 }
+
+#[test]
+fn what_is_encoded_is_decoded_again() {
+    let pod = json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "p", "labels": {"a": "b"}, "creationTimestamp": "2001-09-09T01:46:40Z", "generation": 3,
+            "managedFields": [{"manager": "m", "operation": "Apply", "fieldsV1": {"f:spec": {}}}]},
+        "spec": {"containers": [{"name": "c", "resources": {"limits": {"cpu": "100m"}}, "securityContext": {"privileged": false},
+                "livenessProbe": {"httpGet": {"port": 80, "path": "/"}, "periodSeconds": 5}, "args": ["a", "b"]}],
+            "volumes": [{"name": "v", "configMap": {"name": "web", "optional": false}}],
+            "tolerations": [{"key": "k", "tolerationSeconds": -1}], "terminationGracePeriodSeconds": 0, "hostNetwork": true}});
+    assert_eq!(decode(&encode(&pod).unwrap()), Ok(pod));
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "data": {"a": "AAEC", "b": ""}});
+    assert_eq!(decode(&encode(&secret).unwrap()), Ok(secret));
+    let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "d"},
+        "spec": {"group": "g", "versions": [{"name": "v1", "schema": {"openAPIV3Schema": {"type": "object", "properties": {
+            "list": {"type": "array", "items": {"type": "string", "default": "x"}},
+            "map": {"type": "object", "additionalProperties": {"type": "integer"}},
+            "open": {"type": "object", "additionalProperties": true}}}}}]}});
+    assert_eq!(decode(&encode(&definition).unwrap()), Ok(definition));
+    assert_eq!(encode(&json!({"apiVersion": "example.com/v1", "kind": "Unicorn"})), None);
+    assert!(knows("apps/v1", "Deployment") && !knows("apps/v1", "Unicorn"));
+}

@@ -14,13 +14,23 @@ pub enum Dialect {
     V3,
 }
 
-const PATCHES: [&str; 3] =
-    ["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"];
+const PATCHES: [&str; 4] = [
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
+];
 /// Parameters of writes, of reads of many, and of deletions: name, type, what it does.
 const WRITE: &[(&str, &str, &str)] = &[
     ("dryRun", "string", "All: check everything and write nothing."),
     ("fieldManager", "string", "Who makes the change."),
     ("fieldValidation", "string", "What to do about unknown fields: Ignore, Warn or Strict."),
+];
+const PATCH: &[(&str, &str, &str)] = &[
+    WRITE[0],
+    WRITE[1],
+    WRITE[2],
+    ("force", "boolean", "Of an apply: takes fields from those who own them."),
 ];
 const LIST: &[(&str, &str, &str)] = &[
     ("allowWatchBookmarks", "boolean", "Whether a watch is told of versions without an event."),
@@ -42,7 +52,7 @@ const DELETE: &[(&str, &str, &str)] = &[
 
 /// The paths of a kind, each with its operations.
 pub fn of(kind: &Kind, dialect: Dialect) -> Map<String, Value> {
-    let root = super::base(kind.group, kind.version);
+    let root = super::base(kind);
     let mut paths = Map::new();
     let place = if kind.namespaced { "/namespaces/{namespace}" } else { "" };
     let collection = format!("/{root}{place}/{}", kind.plural);
@@ -60,7 +70,7 @@ pub fn of(kind: &Kind, dialect: Dialect) -> Map<String, Value> {
     let mut one = path_item(kind, dialect, true);
     one.insert("get".into(), operation(kind, dialect, "get", &[], None));
     one.insert("put".into(), operation(kind, dialect, "put", WRITE, Some(&["application/json"])));
-    one.insert("patch".into(), operation(kind, dialect, "patch", WRITE, Some(&PATCHES)));
+    one.insert("patch".into(), operation(kind, dialect, "patch", PATCH, Some(&PATCHES)));
     one.insert("delete".into(), operation(kind, dialect, "delete", DELETE, None));
     paths.insert(format!("{collection}/{{name}}"), Value::Object(one));
     for subresource in kind.subresources {
@@ -73,7 +83,11 @@ pub fn of(kind: &Kind, dialect: Dialect) -> Map<String, Value> {
                 "patch" => ("patch", Some(&PATCHES)),
                 _ => ("get", None),
             };
-            let parameters = if body.is_some() { WRITE } else { &[] };
+            let parameters = match method {
+                "patch" => PATCH,
+                _ if body.is_some() => WRITE,
+                _ => &[],
+            };
             let mut operation = operation(kind, dialect, method, parameters, body);
             if let Some((group, version, kind)) = facet.kind {
                 operation["x-kubernetes-group-version-kind"] =

@@ -50,6 +50,10 @@ struct Schema {
     reference: String,
     #[prost(string, tag = "2")]
     format: String,
+    #[prost(string, tag = "4")]
+    description: String,
+    #[prost(string, repeated, tag = "19")]
+    required: Vec<String>,
     #[prost(message, optional, boxed, tag = "21")]
     additional_properties: Option<Box<OneSchema>>,
     #[prost(message, optional, tag = "22")]
@@ -120,6 +124,8 @@ fn schema(value: &Value) -> Schema {
     Schema {
         reference: text(reference),
         format: text(&value["format"]),
+        description: text(&value["description"]),
+        required: value["required"].as_array().into_iter().flatten().map(text).collect(),
         additional_properties: value.get("additionalProperties").map(|of| Box::new(one(of))),
         kind: value.get("type").map(|kind| Texts { values: vec![text(kind)] }),
         items: value.get("items").map(|of| Items { schemas: vec![schema(of)] }),

@@ -18,7 +18,7 @@ fn get(path: &str, accept: &str) -> Option<(StatusCode, Value)> {
 fn the_index_names_a_document_per_group_and_version() {
     let index = get("/openapi/v3", "application/json").unwrap().1;
     let paths = index["paths"].as_object().unwrap();
-    let wanted: std::collections::BTreeSet<_> = KINDS.iter().map(|k| base(k.group, k.version)).collect();
+    let wanted: std::collections::BTreeSet<_> = KINDS.iter().map(base).collect();
     assert_eq!(paths.keys().cloned().collect::<std::collections::BTreeSet<_>>(), wanted);
     assert!(wanted.contains("api/v1") && wanted.contains("apis/apps/v1"));
     for entry in paths.values() {
@@ -51,7 +51,7 @@ fn every_reference_leads_somewhere() {
 
 #[test]
 fn a_patch_takes_its_parameters_and_its_three_forms() {
-    let apps = v3("apps", "v1");
+    let apps = v3("apis/apps/v1");
     let patch = &apps["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"];
     assert_eq!(
         patch["x-kubernetes-group-version-kind"],
@@ -59,26 +59,35 @@ fn a_patch_takes_its_parameters_and_its_three_forms() {
     );
     let names: Vec<_> =
         patch["parameters"].as_array().unwrap().iter().map(|p| p["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["dryRun", "fieldManager", "fieldValidation"]);
+    assert_eq!(names, ["dryRun", "fieldManager", "fieldValidation", "force"]);
     assert!(patch["requestBody"]["content"].get("application/strategic-merge-patch+json").is_some());
 }
 
 #[test]
 fn schemas_tell_how_their_lists_merge() {
-    let core = v3("", "v1");
+    let core = v3("api/v1");
     let schemas = &core["components"]["schemas"];
     assert_eq!(
         schemas["io.k8s.api.core.v1.Pod"]["x-kubernetes-group-version-kind"],
         json!([{"group": "", "version": "v1", "kind": "Pod"}])
     );
-    assert_eq!(
-        schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"],
-        json!({"type": "array", "items": {"$ref": "#/components/schemas/io.k8s.api.core.v1.Container"},
-            "x-kubernetes-patch-strategy": "merge", "x-kubernetes-patch-merge-key": "name"})
+    let containers = &schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
+    assert_eq!(containers["items"], json!({"$ref": "#/components/schemas/io.k8s.api.core.v1.Container"}));
+    assert_eq!(containers["x-kubernetes-patch-strategy"], "merge");
+    assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
+    assert_eq!(containers["x-kubernetes-list-type"], "map");
+    assert_eq!(containers["x-kubernetes-list-map-keys"], json!(["name"]));
+    assert!(
+        containers["description"].as_str().unwrap().starts_with("List of containers belonging to the pod.")
     );
+    assert_eq!(schemas["io.k8s.api.core.v1.Container"]["required"], json!(["name"]));
+    let arguments = &schemas["io.k8s.api.core.v1.Container"]["properties"]["args"];
+    assert_eq!(arguments["x-kubernetes-list-type"], "atomic");
+    let protocol = &schemas["io.k8s.api.core.v1.ContainerPort"]["properties"]["protocol"];
+    assert_eq!(protocol["default"], "TCP");
     let volumes = &schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["volumes"];
     assert_eq!(volumes["x-kubernetes-patch-strategy"], "merge,retainKeys");
-    let apps = v3("apps", "v1");
+    let apps = v3("apis/apps/v1");
     let strategy =
         &apps["components"]["schemas"]["io.k8s.api.apps.v1.DeploymentSpec"]["properties"]["strategy"];
     assert_eq!(strategy["allOf"][0]["$ref"], "#/components/schemas/io.k8s.api.apps.v1.DeploymentStrategy");
@@ -102,4 +111,39 @@ fn protocol_buffers_are_there_in_the_second_version_alone() {
     assert_eq!(kind("/openapi/v3", pb).0, StatusCode::NOT_ACCEPTABLE);
     assert_eq!(kind("/openapi/v2", "text/html").0, StatusCode::NOT_ACCEPTABLE);
     assert!(get("/openapi/v4", "*/*").is_none() && get("/openapi/v3/apis/none/v1", "*/*").is_none());
+}
+
+#[test]
+fn every_kind_of_the_table_is_described() {
+    let definitions = v2()["definitions"].clone();
+    for kind in KINDS {
+        let own = json!({"group": kind.group, "version": kind.version, "kind": kind.kind});
+        let found = definitions.as_object().unwrap().values().find(|schema| {
+            schema["x-kubernetes-group-version-kind"].as_array().is_some_and(|list| list.contains(&own))
+        });
+        let found = found.unwrap_or_else(|| panic!("{own} has no definition"));
+        assert!(
+            found["description"].is_string() && found["properties"].is_object(),
+            "{own} is not collected"
+        );
+    }
+}
+
+#[test]
+fn what_is_asked_for_by_its_hash_never_changes() {
+    let index = get("/openapi/v3", "application/json").unwrap().1;
+    let url = index["paths"]["apis/apps/v1"]["serverRelativeURL"].as_str().unwrap().to_owned();
+    let ask = |url: &str, header: (&str, &str)| {
+        serve(&Request::get(url).header(header.0, header.1).body(Body::empty()).unwrap()).unwrap()
+    };
+    let response = ask(&url, ("accept-encoding", "gzip"));
+    assert_eq!(response.headers()[CACHE_CONTROL], "public, immutable");
+    assert_eq!(response.headers()[CONTENT_ENCODING], "gzip");
+    let tag = response.headers()[ETAG].to_str().unwrap().to_owned();
+    assert_eq!(ask(&url, ("if-none-match", &tag)).status(), StatusCode::NOT_MODIFIED);
+    let old = ask("/openapi/v3/apis/apps/v1?hash=0123", ("accept", "*/*"));
+    assert_eq!(
+        (old.status(), old.headers()[LOCATION].to_str().unwrap()),
+        (StatusCode::MOVED_PERMANENTLY, url.as_str())
+    );
 }

@@ -47,6 +47,8 @@ pub struct WriteOptions {
     pub dry_run: bool,
     /// What to do about fields that the kind does not have.
     pub validation: FieldValidation,
+    /// What is to be said of fields that stand twice in the document.
+    pub duplicates: Vec<String>,
     /// Who owns the fields that are changed.
     pub manager: String,
     /// An apply takes fields from those who own them.
@@ -145,7 +147,7 @@ impl Registry {
         document: Value,
         options: &WriteOptions,
     ) -> Result<Written, StatusError> {
-        let warnings = options.validation.check(kind, &document)?;
+        let warnings = options.check(kind, &document)?;
         let object = meta::intake(kind, document)?;
         let written = self.create_tracked(user, kind, namespace, object, options, Tracking::Changes).await?;
         Ok(Written { warnings, ..written })
@@ -272,7 +274,7 @@ impl Registry {
                 })
                 .await;
         }
-        let warnings = options.validation.check(target.kind, &document)?;
+        let warnings = options.check(target.kind, &document)?;
         let mut object = meta::intake(target.kind, document)?;
         meta::place(target.kind, &mut object, target.namespace)?;
         match object.name() {

@@ -6,6 +6,9 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
 use http_body_util::BodyExt;
 use serde_json::Value;
+use serde_saphyr::DuplicateKeyPolicy;
+
+use super::duplicates;
 
 /// The largest body.
 pub const MAX_BODY: usize = 3 * 1024 * 1024;
@@ -51,18 +54,32 @@ pub fn media_type(headers: &HeaderMap) -> String {
     value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
+/// A document, and what is to be said of fields that stand twice in it.
+pub type Checked = (Value, Vec<String>);
+
 /// Parses a document by its media type.
 ///
 /// # Errors
 /// 400 with line and column for a malformed one, 415 for another type.
 pub fn document(media_type: &str, bytes: &[u8]) -> Result<Value, StatusError> {
+    checked(media_type, bytes).map(|(value, _)| value)
+}
+
+/// Parses a document by its media type, and tells which fields it says twice.
+///
+/// # Errors
+/// 400 with line and column for a malformed one, 415 for another type.
+pub fn checked(media_type: &str, bytes: &[u8]) -> Result<Checked, StatusError> {
     match media_type {
-        "" | "application/json" | "text/json" | "*/*" => json(bytes),
+        "" | "application/json" | "text/json" | "*/*" => checked_json(bytes),
         "application/yaml" | "application/x-yaml" | "text/yaml" => yaml(bytes),
         "application/vnd.kubernetes.protobuf" => api::protobuf::decode(bytes)
+            .map(|value| (value, Vec::new()))
             .map_err(|e| StatusError::bad_request(format!("couldn't decode the request body: {e}"))),
         // What HTTP clients say about a body when nobody told them.
-        "application/x-www-form-urlencoded" | "application/octet-stream" | "text/plain" => json(bytes),
+        "application/x-www-form-urlencoded" | "application/octet-stream" | "text/plain" => {
+            checked_json(bytes)
+        }
         other => Err(StatusError::unsupported_media_type(format!(
             "the body of the request was in an unknown format - accepted media types include: application/json, \
              application/yaml, application/vnd.kubernetes.protobuf (got {other:?})"
@@ -82,16 +99,46 @@ pub fn json(bytes: &[u8]) -> Result<Value, StatusError> {
         .map_err(|e| StatusError::bad_request(format!("couldn't parse the request body as JSON: {e}")))
 }
 
-/// Parses one YAML document, or JSON, which is YAML too.
+/// Parses JSON, and tells which fields it says twice.
 ///
 /// # Errors
 /// 400 with line and column.
-pub fn yaml(bytes: &[u8]) -> Result<Value, StatusError> {
+pub fn checked_json(bytes: &[u8]) -> Result<Checked, StatusError> {
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Err(StatusError::bad_request("the request body is empty"));
+    }
+    let (value, twice) = duplicates::parse(bytes)
+        .map_err(|e| StatusError::bad_request(format!("couldn't parse the request body as JSON: {e}")))?;
+    Ok((value, twice.iter().map(|path| format!("duplicate field {path:?}")).collect()))
+}
+
+/// Parses one YAML document, or JSON, which is YAML too, and tells which field it says twice.
+///
+/// # Errors
+/// 400 with line and column.
+pub fn yaml(bytes: &[u8]) -> Result<Checked, StatusError> {
     let bad = |e: String| StatusError::bad_request(format!("couldn't parse the request body as YAML: {e}"));
     let text = std::str::from_utf8(bytes).map_err(|e| bad(e.to_string()))?;
     if text.trim_start().starts_with('{') {
-        return json(bytes);
+        return checked_json(bytes);
     }
+    match parse_yaml(text, DuplicateKeyPolicy::Error) {
+        Ok(value) => full(value).map(|value| (value, Vec::new())),
+        Err(serde_saphyr::Error::DuplicateMappingKey { key, location }) => {
+            let key = key.unwrap_or_default();
+            let message = format!("line {}: key {key:?} already set in map", location.line());
+            let value = parse_yaml(text, DuplicateKeyPolicy::LastWins).map_err(|e| bad(e.to_string()))?;
+            Ok((full(value)?, vec![message]))
+        }
+        Err(error) => Err(bad(error.to_string())),
+    }
+}
+
+fn full(value: Value) -> Result<Value, StatusError> {
+    if value.is_null() { Err(StatusError::bad_request("the request body is empty")) } else { Ok(value) }
+}
+
+fn parse_yaml(text: &str, duplicate_keys: DuplicateKeyPolicy) -> Result<Value, serde_saphyr::Error> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_depth: MAX_DEPTH,
@@ -103,13 +150,10 @@ pub fn yaml(bytes: &[u8]) -> Result<Value, StatusError> {
             max_recorded_anchor_bytes: MAX_BODY,
             max_recorded_anchor_events: 100_000
         },
+        duplicate_keys: duplicate_keys,
         with_snippet: false
     };
-    let value: Value = serde_saphyr::from_str_with_options(text, options).map_err(|e| bad(e.to_string()))?;
-    if value.is_null() {
-        return Err(StatusError::bad_request("the request body is empty"));
-    }
-    Ok(value)
+    serde_saphyr::from_str_with_options(text, options)
 }
 
 #[cfg(test)]
@@ -155,8 +199,12 @@ mod tests {
 
     #[test]
     fn yaml_reads_as_kubernetes_reads_it() {
-        let value = yaml(b"a: 1\nb: \"1\"\nc: true\nd: ~\ne: 1.5\nf: x\n").expect("YAML");
+        let (value, twice) = yaml(b"a: 1\nb: \"1\"\nc: true\nd: ~\ne: 1.5\nf: x\n").expect("YAML");
         assert_eq!(value, serde_json::json!({"a": 1, "b": "1", "c": true, "d": null, "e": 1.5, "f": "x"}));
+        assert!(twice.is_empty());
+        let (value, twice) = yaml(b"a: 1\nb:\n  c: 1\n  c: 2\n").expect("YAML");
+        assert_eq!(value, serde_json::json!({"a": 1, "b": {"c": 2}}));
+        assert_eq!(twice, ["line 4: key \"c\" already set in map"]);
     }
 
     proptest! {

@@ -135,6 +135,7 @@ impl Parameters {
             validation: FieldValidation::parse(self.get("fieldValidation"))?,
             manager: if manager.is_empty() { manager_of_agent(agent) } else { manager.to_owned() },
             force: applies && self.flag("force"),
+            duplicates: Vec::new(),
         })
     }
 

@@ -81,7 +81,7 @@ impl View {
     /// One object. The JSON is as it is stored.
     pub fn object(&self, stored: &Bytes) -> Bytes {
         match self.form {
-            Form::Objects => convert::json_from_stored(self.kind, stored),
+            Form::Objects | Form::Protobuf => convert::json_from_stored(self.kind, stored),
             Form::Metadata => encode(&metadata_of(stored)),
             Form::Table => encode(&self.table(&object_meta(stored), std::iter::once(stored), true)),
         }
@@ -91,7 +91,7 @@ impl View {
     pub fn event_object(&self, stored: &Bytes, first: bool) -> Bytes {
         match self.form {
             Form::Table => encode(&self.table(&object_meta(stored), std::iter::once(stored), first)),
-            Form::Objects | Form::Metadata => self.object(stored),
+            Form::Objects | Form::Protobuf | Form::Metadata => self.object(stored),
         }
     }
 
@@ -102,7 +102,7 @@ impl View {
             meta["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
         match self.form {
-            Form::Objects => encode(
+            Form::Objects | Form::Protobuf => encode(
                 &json!({"kind": self.kind.kind, "apiVersion": self.kind.api_version, "metadata": meta}),
             ),
             Form::Metadata => encode(
@@ -116,7 +116,7 @@ impl View {
     /// a table or the like is one piece.
     pub fn list_envelope(&self, meta: &ListMeta) -> Option<(String, &'static str)> {
         let (api_version, kind) = match self.form {
-            Form::Objects => (self.kind.api_version, self.kind.list_kind),
+            Form::Objects | Form::Protobuf => (self.kind.api_version, self.kind.list_kind),
             Form::Metadata => ("meta.k8s.io/v1", "PartialObjectMetadataList"),
             Form::Table => return None,
         };
@@ -127,6 +127,15 @@ impl View {
             meta.to_value()
         );
         Some((head, "]}\n"))
+    }
+
+    /// A list in the binary encoding.
+    pub fn protobuf_list<'a>(&self, meta: &ListMeta, objects: impl Iterator<Item = &'a Bytes>) -> Bytes {
+        let objects: Vec<Value> =
+            objects.filter_map(|stored| serde_json::from_slice(&self.object(stored)).ok()).collect();
+        let Kind { api_version, kind, list_kind, .. } = self.kind;
+        let body = api::protobuf::encode_list(api_version, kind, list_kind, &meta.to_value(), objects.iter());
+        body.unwrap_or_default().into()
     }
 
     /// A whole table.

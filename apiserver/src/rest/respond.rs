@@ -19,6 +19,14 @@ pub fn json(code: StatusCode, body: impl Into<Body>) -> Response {
     response
 }
 
+/// An answer in the binary encoding.
+pub fn protobuf(code: StatusCode, body: impl Into<Body>) -> Response {
+    let mut response = json(code, body);
+    let media = HeaderValue::from_static("application/vnd.kubernetes.protobuf");
+    response.headers_mut().insert(header::CONTENT_TYPE, media);
+    response
+}
+
 /// An answer from a JSON value.
 pub fn value(code: StatusCode, value: &Value, pretty: bool) -> Response {
     json(code, encode(value, pretty))

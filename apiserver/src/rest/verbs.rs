@@ -10,12 +10,13 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Request, StatusCode, header};
 use serde_json::Value;
 
-use super::negotiate;
+use super::compress;
+use super::negotiate::{self, Form};
 use super::path::ResourcePath;
 use super::query::{Parameters, WriteVerb};
 use super::render::{Include, ListMeta, View};
 use super::{body, respond};
-use crate::registry::store::{Patch, PatchType, Target, Written};
+use crate::registry::store::{Patch, PatchType, Target, WriteOptions, Written};
 use crate::registry::{delete, pods};
 use crate::server::{App, Peer};
 use crate::storage::Entry;
@@ -31,6 +32,8 @@ pub(super) struct Call<'a> {
     pub parameters: &'a Parameters,
     /// The client's `User-Agent`.
     pub agent: String,
+    /// Whether a large answer is compressed.
+    pub gzip: bool,
 }
 
 /// How this request wants to see objects.
@@ -42,7 +45,7 @@ pub(super) fn view(
 ) -> Result<View, StatusError> {
     Ok(View {
         kind: path.kind,
-        form: negotiate::form(headers)?,
+        form: negotiate::form(headers, api::protobuf::knows(path.kind.api_version, path.kind.kind))?,
         include: Include::parse(parameters.get("includeObject"))?,
         now: app.clock.now(),
     })
@@ -53,6 +56,7 @@ impl Call<'_> {
         let (parts, body) = request.into_parts();
         let agent = parts.headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok());
         self.agent = agent.unwrap_or_default().to_owned();
+        self.gzip = matches!(verb, "get" | "list") && compress::accepted(&parts.headers);
         let view = view(self.app, self.path, self.parameters, &parts.headers)?;
         if matches!(verb, "get" | "list") {
             return if verb == "get" { self.get(&view).await } else { self.list(&view).await };
@@ -60,10 +64,10 @@ impl Call<'_> {
         let bytes = body::read(&parts.headers, body).await?;
         let media = body::media_type(&parts.headers);
         match (verb, self.path.subresource) {
-            ("create", None) => self.create(&view, body::document(&media, &bytes)?).await,
+            ("create", None) => self.create(&view, body::checked(&media, &bytes)?).await,
             ("create", Some(Subresource::Binding)) => self.bind(body::document(&media, &bytes)?).await,
             ("create", Some(Subresource::Eviction)) => self.evict(body::document(&media, &bytes)?).await,
-            ("update", _) => self.update(&view, body::document(&media, &bytes)?).await,
+            ("update", _) => self.update(&view, body::checked(&media, &bytes)?).await,
             ("patch", _) => self.patch(&view, &media, &bytes).await,
             ("delete", _) => self.delete(options_document(&media, &bytes)?).await,
             ("deletecollection", _) => self.delete_collection(&view, options_document(&media, &bytes)?).await,
@@ -79,13 +83,34 @@ impl Call<'_> {
         self.parameters.flag("pretty")
     }
 
+    /// An answer in the encoding that was asked for.
+    fn answer(&self, view: &View, code: StatusCode, json: Bytes) -> Response {
+        if view.form == Form::Protobuf
+            && let Ok(value) = serde_json::from_slice::<Value>(&json)
+            && let Some(body) = api::protobuf::encode(&value)
+        {
+            return self.large(body.into(), |body| respond::protobuf(code, body));
+        }
+        self.bytes(code, json)
+    }
+
+    /// A whole answer, compressed where it is large.
+    fn large(&self, body: Bytes, respond: impl FnOnce(Bytes) -> Response) -> Response {
+        if !self.gzip || body.len() < compress::THRESHOLD {
+            return respond(body);
+        }
+        let mut response = respond(compress::whole(&body));
+        compress::mark(&mut response);
+        response
+    }
+
     fn bytes(&self, code: StatusCode, json: Bytes) -> Response {
         if self.pretty()
             && let Ok(value) = serde_json::from_slice::<Value>(&json)
         {
             return respond::value(code, &value, true);
         }
-        respond::json(code, json)
+        self.large(json, |json| respond::json(code, json))
     }
 
     /// A Scale is shown as it is; anything else in the form that was asked for.
@@ -102,7 +127,7 @@ impl Call<'_> {
             let entry = self.app.registry.get(target.kind, target.namespace, target.name, version).await?;
             view.object(&entry.json)
         };
-        Ok(self.bytes(StatusCode::OK, json))
+        Ok(self.answer(view, StatusCode::OK, json))
     }
 
     async fn list(&self, view: &View) -> Result<Response, StatusError> {
@@ -117,24 +142,44 @@ impl Call<'_> {
             let table = view.list_table(&meta, list.entries.iter().map(|e| &e.json));
             return Ok(self.bytes(StatusCode::OK, table));
         };
+        if view.form == Form::Protobuf {
+            let body = view.protobuf_list(&meta, list.entries.iter().map(|e| &e.json));
+            return Ok(self.large(body, |body| respond::protobuf(StatusCode::OK, body)));
+        }
+        let size: usize = list.entries.iter().map(|e| e.json.len()).sum();
         let pieces = pieces(*view, head, list.entries, tail);
         if self.pretty() {
             let whole: Vec<u8> = pieces.flatten().collect();
             return Ok(self.bytes(StatusCode::OK, whole.into()));
         }
+        if self.gzip && size >= compress::THRESHOLD {
+            let stream =
+                futures::stream::iter(compress::pieces(pieces).map(Ok::<_, std::convert::Infallible>));
+            let mut response = respond::json(StatusCode::OK, Body::from_stream(stream));
+            compress::mark(&mut response);
+            return Ok(response);
+        }
         let stream = futures::stream::iter(pieces.map(Ok::<_, std::convert::Infallible>));
         Ok(respond::json(StatusCode::OK, Body::from_stream(stream)))
     }
 
-    async fn create(&self, view: &View, document: Value) -> Result<Response, StatusError> {
+    async fn create(
+        &self,
+        view: &View,
+        (document, duplicates): body::Checked,
+    ) -> Result<Response, StatusError> {
         let (kind, namespace) = (self.path.kind, self.path.namespace.as_str());
-        let options = self.parameters.write(WriteVerb::Create, &self.agent)?;
+        let options = WriteOptions { duplicates, ..self.parameters.write(WriteVerb::Create, &self.agent)? };
         let written = self.app.registry.create(&self.peer.user, kind, namespace, document, &options).await?;
         Ok(self.written(view, &written))
     }
 
-    async fn update(&self, view: &View, document: Value) -> Result<Response, StatusError> {
-        let options = self.parameters.write(WriteVerb::Update, &self.agent)?;
+    async fn update(
+        &self,
+        view: &View,
+        (document, duplicates): body::Checked,
+    ) -> Result<Response, StatusError> {
+        let options = WriteOptions { duplicates, ..self.parameters.write(WriteVerb::Update, &self.agent)? };
         let sub = self.path.subresource;
         let (registry, user) = (&self.app.registry, &self.peer.user);
         let may_create = || super::authorize(self.app, self.peer, self.path, self.parameters, "create");
@@ -149,10 +194,11 @@ impl Call<'_> {
             "application/merge-patch+json" => PatchType::Merge,
             "application/strategic-merge-patch+json" => PatchType::Strategic,
             "application/apply-patch+yaml" => {
-                let options = self.parameters.write(WriteVerb::Apply, &self.agent)?;
+                let (document, duplicates) = body::yaml(bytes)?;
+                let options =
+                    WriteOptions { duplicates, ..self.parameters.write(WriteVerb::Apply, &self.agent)? };
                 let may_create =
                     || super::authorize(self.app, self.peer, self.path, self.parameters, "create");
-                let document = body::yaml(bytes)?;
                 let written =
                     registry.apply(user, self.target(), sub, document, &options, &may_create).await?;
                 return Ok(self.written(view, &written));
@@ -165,8 +211,9 @@ impl Call<'_> {
                 ));
             }
         };
-        let options = self.parameters.write(WriteVerb::Patch, &self.agent)?;
-        let patch = Patch { type_, document: body::json(bytes)? };
+        let (document, duplicates) = body::checked_json(bytes)?;
+        let options = WriteOptions { duplicates, ..self.parameters.write(WriteVerb::Patch, &self.agent)? };
+        let patch = Patch { type_, document };
         let written = registry.patch(user, self.target(), sub, &patch, &options).await?;
         Ok(self.written(view, &written))
     }
@@ -175,7 +222,7 @@ impl Call<'_> {
         let code = if written.created { StatusCode::CREATED } else { StatusCode::OK };
         // What the registry returns is in the requested kind already, which a view of another kind may not convert
         // again; conversion recognises that by its fields.
-        let mut response = self.bytes(code, self.shown(view, &written.json));
+        let mut response = self.answer(view, code, self.shown(view, &written.json));
         respond::warn(&mut response, &written.warnings);
         response
     }

@@ -9,8 +9,10 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
-use http::{Request, StatusCode};
+use http::{HeaderValue, Request, StatusCode, header};
+use serde_json::Value;
 
+use super::negotiate::Form;
 use super::path::ResourcePath;
 use super::query::Parameters;
 use super::render::View;
@@ -35,13 +37,20 @@ pub(super) async fn serve(
             if query.field_selector.is_empty() { one } else { format!("{},{one}", query.field_selector) };
     }
     let session = app.registry.watch(path.kind, &path.namespace, &query).await?;
-    let lines = lines(app, session, view);
     if websocket::requested(request.headers()) {
+        // Its messages are lines of text.
+        let form = if view.form == Form::Protobuf { Form::Objects } else { view.form };
+        let lines = lines(app, session, View { form, ..view });
         let upgrade = Upgrade::of(request, &[]).await?;
         return Ok(upgrade.run(app, "watch websocket", |socket| websocket::lines(socket, lines)));
     }
-    let body = lines.map(Ok::<_, std::convert::Infallible>);
-    Ok(respond::json(StatusCode::OK, Body::from_stream(body)))
+    let body = lines(app, session, view).map(Ok::<_, std::convert::Infallible>);
+    let mut response = respond::json(StatusCode::OK, Body::from_stream(body));
+    if view.form == Form::Protobuf {
+        let media = HeaderValue::from_static("application/vnd.kubernetes.protobuf;stream=watch");
+        response.headers_mut().insert(header::CONTENT_TYPE, media);
+    }
+    Ok(response)
 }
 
 /// The lines of a watch, several at a time, until it or the server ends.
@@ -79,19 +88,29 @@ impl Lines {
                 for change in changes {
                     let object = self.view.event_object(&change.entry().json, self.first);
                     self.first = false;
-                    line(&mut out, change.type_(), &object);
+                    self.line(&mut out, change.type_(), &object);
                 }
             }
             Step::Bookmark { revision, initial_end } => {
                 let object = self.view.bookmark(revision, initial_end, self.first);
                 self.first = false;
-                line(&mut out, "BOOKMARK", &object);
+                self.line(&mut out, "BOOKMARK", &object);
             }
             Step::Expired => {
-                line(&mut out, "ERROR", &respond::encode(&session::expired().to_value(), false));
+                self.line(&mut out, "ERROR", &respond::encode(&session::expired().to_value(), false));
             }
         }
         out.freeze()
+    }
+
+    /// One event, in the encoding of the watch.
+    fn line(&self, out: &mut BytesMut, type_: &str, object: &[u8]) {
+        if self.view.form != Form::Protobuf {
+            return line(out, type_, object);
+        }
+        let value: Value = serde_json::from_slice(object).unwrap_or_default();
+        let body = api::protobuf::encode(&value).unwrap_or_else(|| api::protobuf::encode_status(&value));
+        out.extend_from_slice(&api::protobuf::encode_event(type_, &body));
     }
 }
 

@@ -189,3 +189,23 @@ fn upstream_kubectl_edits_replaces_and_warns() {
         assert!(typed.error.contains(".spec.foo: field not declared in schema"), "{}", typed.error);
     });
 }
+
+#[test]
+fn upstream_kubectl_explains_and_discovers() {
+    block_on(async {
+        let server = Server::start().await;
+        let Some(kubectl) = Kubectl::new(&server).await else { return };
+        let explained = kubectl.ok(&["explain", "deployment.spec.replicas"]).await;
+        assert!(explained.contains("FIELD: replicas <integer>"), "{explained}");
+        assert!(explained.contains("Number of desired pods."), "{explained}");
+        let tree = kubectl.ok(&["explain", "pod.spec.containers.ports"]).await;
+        assert!(
+            tree.contains("containerPort\t<integer> -required-") && tree.contains("<[]ContainerPort>"),
+            "{tree}"
+        );
+        let resources = kubectl.ok(&["api-resources", "-o", "name"]).await;
+        assert!(resources.lines().any(|r| r == "deployments.apps"), "{resources}");
+        let ready = kubectl.ok(&["get", "--raw", "/readyz?verbose"]).await;
+        assert!(ready.contains("[+]etcd ok") && ready.ends_with("readyz check passed\n"), "{ready}");
+    });
+}

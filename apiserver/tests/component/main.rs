@@ -6,6 +6,7 @@ mod appear;
 mod apply;
 mod auth;
 mod bad_input;
+mod content;
 mod crud;
 mod custom;
 mod delete;

@@ -30,17 +30,18 @@ impl Registry {
         options: &WriteOptions,
         may_create: &(dyn Fn() -> Result<(), StatusError> + Sync),
     ) -> Result<Written, StatusError> {
+        let warnings = options.check_duplicates(target.kind)?;
         let wanted = wanted(target, subresource, document)?;
         for _ in 0..MAX_TURNS {
             let applied = self.apply_to_present(user, target, subresource, &wanted, options).await;
             match applied {
                 Err(error) if error.is_not_found() && subresource.is_none() => {}
-                applied => return applied,
+                applied => return applied.map(|written| Written { warnings, ..written }),
             }
             may_create()?;
             match self.apply_to_nothing(user, target, &wanted, options).await {
                 Err(error) if error.is_already_exists() => {}
-                created => return created,
+                created => return created.map(|written| Written { warnings, ..written }),
             }
         }
         Err(StatusError::stale(target.kind, target.name))

@@ -77,7 +77,7 @@ impl Registry {
                     return scale::apply(target.kind, &patched, current);
                 }
                 let patched = patch.apply(target.kind, &current.to_value())?;
-                warnings = options.validation.check(target.kind, &patched)?;
+                warnings = options.check(target.kind, &patched)?;
                 let mut patched = meta::intake(target.kind, patched)?;
                 if target.kind.namespaced && patched.namespace().is_empty() {
                     patched.set_meta_str("namespace", current.namespace());
