@@ -5,6 +5,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         .file_descriptor_set_path(out.join("descriptor.bin"))
         .bytes(".")
-        .compile_protos(&["proto/resources.proto", "proto/node.proto", "proto/decisions.proto"], &["proto"])?;
+        .compile_protos(
+            &["proto/resources.proto", "proto/node.proto", "proto/decisions.proto"],
+            &["proto"],
+        )?;
     Ok(())
 }

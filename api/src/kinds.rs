@@ -11,7 +11,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::schema::conform::conform;
-use crate::schema::{Definitions, describe, full_name};
+use crate::schema::{Definitions, describe, full_name, record};
 
 pub mod custom;
 mod table;
@@ -94,6 +94,8 @@ pub enum Subresource {
     Finalize,
     /// `certificatesigningrequests/approval`: the conditions that approve or deny.
     Approval,
+    /// `serviceaccounts/token`: a TokenRequest.
+    Token,
 }
 
 /// What becomes of the objects of a kind.
@@ -121,6 +123,7 @@ impl Subresource {
             Self::PortForward => "portforward",
             Self::Finalize => "finalize",
             Self::Approval => "approval",
+            Self::Token => "token",
         }
     }
 }
@@ -178,12 +181,17 @@ pub struct Kind {
     pub custom: Option<&'static (dyn Any + Send + Sync)>,
 }
 
-fn normalize<K: Typed>(value: Value) -> Result<Value, DecodeError> {
+/// What a kind that is only asked and never kept must be able to do.
+trait Question: Resource<Scope: Scope> + Serialize + DeserializeOwned {}
+
+impl<K: Resource<Scope: Scope> + Serialize + DeserializeOwned> Question for K {}
+
+fn normalize<K: Question>(value: Value) -> Result<Value, DecodeError> {
     conform(&full_name(std::any::type_name::<K>()), (K::API_VERSION, K::KIND), value)
 }
 
 #[cfg(test)]
-fn record<K: Typed>(definitions: &mut Definitions) {
+fn decoder<K: Question>(definitions: &mut Definitions) {
     crate::schema::record_decoder::<K>(definitions, Some((K::API_VERSION, K::KIND)));
 }
 
@@ -205,7 +213,33 @@ impl Kind {
             normalize: normalize::<K>,
             describe: describe::<K>,
             #[cfg(test)]
-            record: record::<K>,
+            record: decoder::<K>,
+            #[cfg(test)]
+            round: |value| serde_json::to_value(K::deserialize(value)?),
+            singular: None,
+            custom: None,
+        }
+    }
+
+    /// A row whose objects are questions.
+    const fn review<K: Question>() -> Self {
+        Self {
+            group: K::GROUP,
+            version: K::VERSION,
+            api_version: K::API_VERSION,
+            kind: K::KIND,
+            list_kind: "",
+            plural: K::URL_PATH_SEGMENT,
+            short_names: &[],
+            categories: &[],
+            namespaced: <K::Scope as Scope>::NAMESPACED,
+            nature: Nature::Review,
+            subresources: &[],
+            generation: false,
+            normalize: normalize::<K>,
+            describe: record::<K>,
+            #[cfg(test)]
+            record: decoder::<K>,
             #[cfg(test)]
             round: |value| serde_json::to_value(K::deserialize(value)?),
             singular: None,

@@ -61,6 +61,33 @@ impl Amount {
         let amount = scale.apply(whole, fraction);
         Ok(Self(if negative { -amount } else { amount }))
     }
+
+    /// The canonical form, with the family of suffixes (binary, decimal or exponent) that `like` uses.
+    pub fn show_as(self, like: &str) -> String {
+        let Self(mut nano) = self;
+        if nano == 0 {
+            return "0".into();
+        }
+        if like.ends_with('i') && nano.abs() >= 1024 * NANO {
+            let mut units = div_ceil(nano, NANO);
+            let mut power = 0;
+            while power < BINARY.len() - 1 && units % 1024 == 0 {
+                units /= 1024;
+                power += 1;
+            }
+            return format!("{units}{}", BINARY[power]);
+        }
+        let mut exponent = -9;
+        while exponent < 18 && nano % 1000 == 0 {
+            nano /= 1000;
+            exponent += 3;
+        }
+        let exponential = like.find(['e', 'E']).is_some_and(|at| at + 1 < like.len());
+        if exponential && exponent != 0 {
+            return format!("{nano}e{exponent}");
+        }
+        format!("{nano}{}", DECIMAL[(exponent + 9) as usize / 3])
+    }
 }
 
 /// The canonical form of a quantity, in which the API stores and shows it: no fraction, the largest
@@ -69,29 +96,7 @@ impl Amount {
 /// # Errors
 /// When the text is no quantity.
 pub fn canonical(text: &str) -> Result<String, QuantityError> {
-    let Amount(mut nano) = Amount::parse(text)?;
-    if nano == 0 {
-        return Ok("0".into());
-    }
-    if text.ends_with('i') && nano.abs() >= 1024 * NANO {
-        let mut units = div_ceil(nano, NANO);
-        let mut power = 0;
-        while power < BINARY.len() - 1 && units % 1024 == 0 {
-            units /= 1024;
-            power += 1;
-        }
-        return Ok(format!("{units}{}", BINARY[power]));
-    }
-    let mut exponent = -9;
-    while exponent < 18 && nano % 1000 == 0 {
-        nano /= 1000;
-        exponent += 3;
-    }
-    let exponential = text.find(['e', 'E']).is_some_and(|at| at + 1 < text.len());
-    if exponential && exponent != 0 {
-        return Ok(format!("{nano}e{exponent}"));
-    }
-    Ok(format!("{nano}{}", DECIMAL[(exponent + 9) as usize / 3]))
+    Ok(Amount::parse(text)?.show_as(text))
 }
 
 const BINARY: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];

@@ -43,9 +43,23 @@ impl StatusError {
 
     /// 403 `Forbidden`, in the wording of upstream's authorizers.
     pub fn forbidden(kind: &Kind, name: &str, message: impl std::fmt::Display) -> Self {
-        let subject =
-            if name.is_empty() { kind.qualified() } else { format!("{} {name:?}", kind.qualified()) };
-        Self::new(403, "Forbidden", format!("{subject} is forbidden: {message}")).about(kind, name)
+        Self::forbidden_resource(kind.group, kind.plural, name, message)
+    }
+
+    /// 403 `Forbidden` of a resource that need not be in the table.
+    pub fn forbidden_resource(
+        group: &str,
+        resource: &str,
+        name: &str,
+        message: impl std::fmt::Display,
+    ) -> Self {
+        let qualified = if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") };
+        let subject = if name.is_empty() { qualified } else { format!("{qualified} {name:?}") };
+        let mut error = Self::new(403, "Forbidden", format!("{subject} is forbidden: {message}"));
+        let text = |t: &str| (!t.is_empty()).then(|| t.to_owned());
+        let details = error.0.details.get_or_insert_default();
+        (details.name, details.group, details.kind) = (text(name), text(group), text(resource));
+        error
     }
 
     /// 404 `NotFound` of an object.

@@ -8,7 +8,8 @@ use api::status::StatusError;
 use serde_json::{Value, json};
 
 use crate::admission::namespace_lifecycle::SYSTEM_NAMESPACES;
-use crate::auth::User;
+use crate::admission::priority;
+use crate::auth::{User, rbac};
 use crate::registry::Registry;
 use crate::registry::store::{Target, WriteOptions};
 
@@ -39,6 +40,11 @@ pub async fn run(registry: &Registry, address: &Address) {
 async fn attempt(registry: &Registry, address: &Address) -> Result<(), StatusError> {
     for name in SYSTEM_NAMESPACES {
         ensure(registry, "", "Namespace", "", json!({"metadata": {"name": name}}), Present::Keep).await?;
+    }
+    rbac::reconcile::run(registry).await?;
+    for (name, value, description) in priority::BUILT_IN {
+        let class = priority::document(name, *value, description);
+        ensure(registry, "scheduling.k8s.io", "PriorityClass", "", class, Present::Keep).await?;
     }
     ensure(registry, "", "Service", "default", service(address), Present::Keep).await?;
     if address.advertise.is_loopback() {

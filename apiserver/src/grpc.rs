@@ -103,14 +103,8 @@ impl Front {
         name: &str,
         field_selector: &str,
     ) -> Result<(), StatusError> {
-        let namespace = if named.kind.kind == "Namespace" { name } else { &named.namespace };
-        let resource = auth::Resource {
-            kind: named.kind,
-            namespace,
-            name,
-            subresource: named.subresource,
-            field_selector,
-        };
+        let resource =
+            auth::Resource::of(named.kind, &named.namespace, name, named.subresource, field_selector);
         self.0.authorizer.authorize(user, &auth::Request::Resource(verb, resource))
     }
 
@@ -282,6 +276,14 @@ impl Resources for Front {
                     let binding = pods::parse_binding(named.kind, &r.name, document)?;
                     registry.bind(&user, target, &binding, r.dry_run).await?;
                     Ok(success(named.kind, &r.name))
+                }
+                Some(Subresource::Token) => {
+                    let name = required(&r.name)?;
+                    let entry = registry.get(named.kind, &named.namespace, name, "").await?;
+                    let account = api::Object::parse(&entry.json).map_err(StatusError::internal)?;
+                    let made = self.0.desk().token_request(&user, &account, document)?;
+                    let json = serde_json::to_vec(&made).map_err(StatusError::internal)?;
+                    Ok(Object { name: name.into(), json: json.into(), ..Object::default() })
                 }
                 Some(Subresource::Eviction) => {
                     let target =

@@ -31,7 +31,9 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::Authorizer;
+use crate::auth::token::Tokens;
+use crate::auth::token::options::TokenOptions;
+use crate::auth::{Authorizer, Gate};
 use crate::metrics::RequestMetrics;
 use crate::registry::Registry;
 use crate::registry::allocate::Allocator;
@@ -55,6 +57,10 @@ pub struct Config {
     pub service_range: (Ipv4Addr, u8),
     /// The range of node ports.
     pub node_ports: RangeInclusive<u16>,
+    /// The tokens of service accounts.
+    pub tokens: TokenOptions,
+    /// Admission plugins that are off, by upstream's names.
+    pub disabled_admission: Vec<String>,
     /// Reads that may be in progress at once.
     pub max_reads: usize,
     /// Writes that may be in progress at once.
@@ -73,6 +79,9 @@ pub enum Error {
     /// The certificate, its key or the client CA.
     #[error("the serving certificate cannot be used")]
     Tls(#[source] TlsError),
+    /// The keys of tokens.
+    #[error("the keys of service accounts cannot be used")]
+    Keys(#[source] component::jwt::JwtError),
     /// The settings of the store.
     #[error("the store cannot be used")]
     Etcd(#[source] EtcdError),
@@ -117,6 +126,7 @@ pub async fn run_on(
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let acceptor = TlsAcceptor::from(component::tls::server_config(&config.tls).map_err(Error::Tls)?);
+    let tokens = Arc::new(config.tokens.load().map_err(Error::Keys)?);
     let tasks = Tasks::new("kube-apiserver");
     let etcd = Etcd::connect(&config.etcd, tasks.spawner()).await.map_err(Error::Etcd)?;
     let health = Health::new();
@@ -124,14 +134,26 @@ pub async fn run_on(
     let started = health.check("poststarthook/bootstrap-system-objects");
     let hub = Hub::start(etcd.clone(), &tasks.spawner(), health.check("etcd"));
     let allocator = Allocator::new(config.service_range, config.node_ports.clone());
+    let rbac = auth::rbac::follow::start(hub.clone(), &tasks.spawner());
+    let admission = admission::Admission::new(hub.clone(), rbac.clone(), &config.disabled_admission);
     let registry =
-        Arc::new(Registry::new(etcd, hub.clone(), allocator, config.clock.clone(), config.event_ttl));
+        Registry::new(etcd, hub.clone(), allocator, admission, config.clock.clone(), config.event_ttl);
+    let registry = Arc::new(registry);
     let table = Arc::new(custom::Table::default());
     let streams_end = CancellationToken::new();
+    let authorizer = Arc::new(Authorizer::new(hub.clone(), rbac));
+    let tokens = Tokens::new(tokens, hub.clone(), config.clock.clone());
+    let gate = Arc::new(Gate::new(tokens, hub, config.clock.clone(), authorizer.clone()));
+    let mut port = config.port;
+    for listener in &listeners {
+        port = listener.local_addr().map_or(port, |address| address.port());
+    }
     let app = Arc::new(App {
         registry: registry.clone(),
         table: table.clone(),
-        authorizer: Authorizer::new(hub),
+        authorizer,
+        gate: gate.clone(),
+        address: SocketAddr::new(config.advertise, port).to_string(),
         tunnels: tunnel::Tunnels::new(streams_end.clone(), tasks.spawner()),
         decisions: decisions::Decisions::new(streams_end.clone(), tasks.spawner()),
         health,
@@ -143,12 +165,13 @@ pub async fn run_on(
         writes: Semaphore::new(config.max_writes.max(1)),
         shutdown: streams_end.clone(),
     });
-    let fronts =
-        Fronts { rest: rest::router(app.clone()), grpc: grpc::router(app).await.map_err(Error::Reflection)? };
-    let mut port = config.port;
+    let fronts = Fronts {
+        rest: rest::router(app.clone()),
+        grpc: grpc::router(app).await.map_err(Error::Reflection)?,
+        gate,
+    };
     for listener in listeners {
         if let Ok(address) = listener.local_addr() {
-            port = address.port();
             tracing::info!(%address, "serving securely");
         }
         let serving = server::serve(listener, acceptor.clone(), fronts.clone(), streams_end.clone());

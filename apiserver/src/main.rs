@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use apiserver::Config;
+use apiserver::auth::token::options::TokenOptions;
 use apiserver::storage::EtcdConfig;
 use apiserver::storage::etcd::EtcdTls;
 use clap::Parser;
@@ -62,6 +63,33 @@ struct Args {
     /// A port range to reserve for services with NodePort visibility, inclusive at both ends.
     #[arg(long, default_value = "30000-32767", value_parser = ports)]
     service_node_port_range: RangeInclusive<u16>,
+    /// Identifier of the service account token issuer; may be given several times, the first one issues.
+    #[arg(long)]
+    service_account_issuer: Vec<String>,
+    /// File containing PEM-encoded keys that verify service account tokens; may be given several times.
+    #[arg(long)]
+    service_account_key_file: Vec<PathBuf>,
+    /// File that contains the private key with which service account tokens are signed.
+    #[arg(long)]
+    service_account_signing_key_file: Option<PathBuf>,
+    /// Identifiers of the API, for which tokens are meant that reach it; the issuers unless given.
+    #[arg(long, value_delimiter = ',')]
+    api_audiences: Vec<String>,
+    /// The maximum validity duration of a token created by the service account token issuer.
+    #[arg(long, value_parser = duration)]
+    service_account_max_token_expiration: Option<Duration>,
+    /// Extends the tokens of pods to a year, for clients that read theirs only once.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
+    service_account_extend_token_expiration: bool,
+    /// Overrides the URI of the key set in the discovery document.
+    #[arg(long)]
+    service_account_jwks_uri: Option<String>,
+    /// Ordered list of plug-ins to do authorization on secure port; Node,RBAC is what there is.
+    #[arg(long, value_delimiter = ',', default_value = "Node,RBAC")]
+    authorization_mode: Vec<String>,
+    /// Admission plugins that should be disabled although they are in the default enabled plugins list.
+    #[arg(long, value_delimiter = ',')]
+    disable_admission_plugins: Vec<String>,
     /// The maximum number of non-mutating requests in flight.
     #[arg(long, default_value_t = 400)]
     max_requests_inflight: usize,
@@ -118,6 +146,14 @@ impl Args {
         if !self.etcd_prefix.starts_with('/') {
             problems.push(format!("--etcd-prefix {:?} must begin with '/'", self.etcd_prefix));
         }
+        let mut modes = self.authorization_mode.clone();
+        modes.sort();
+        if modes != ["Node", "RBAC"] {
+            problems.push("--authorization-mode must be Node,RBAC".into());
+        }
+        if self.service_account_signing_key_file.is_some() && self.service_account_issuer.is_empty() {
+            problems.push("--service-account-signing-key-file needs --service-account-issuer".into());
+        }
         let specific = self.bind_address.iter().find(|a| !a.is_unspecified() && !a.is_loopback());
         let advertise = self.advertise_address.or(specific.copied()).or(self.bind_address.first().copied());
         let advertise = advertise.filter(|a| !a.is_unspecified());
@@ -143,6 +179,18 @@ impl Args {
                 },
                 service_range: self.service_cluster_ip_range,
                 node_ports: self.service_node_port_range.clone(),
+                tokens: TokenOptions {
+                    issuers: self.service_account_issuer.clone(),
+                    api_audiences: self.api_audiences.clone(),
+                    key_files: self.service_account_key_file.clone(),
+                    signing_key_file: self.service_account_signing_key_file.clone(),
+                    max_expiration: self
+                        .service_account_max_token_expiration
+                        .and_then(|d| jiff::SignedDuration::try_from(d).ok()),
+                    extend_expiration: self.service_account_extend_token_expiration,
+                    jwks_uri: self.service_account_jwks_uri.clone(),
+                },
+                disabled_admission: self.disable_admission_plugins.clone(),
                 max_reads: self.max_requests_inflight,
                 max_writes: self.max_mutating_requests_inflight,
                 event_ttl: self.event_ttl,

@@ -20,6 +20,7 @@ pub mod node;
 pub mod pods;
 pub mod policy;
 pub mod printing;
+pub mod rbac;
 pub mod read;
 pub mod scale;
 pub mod scheduling;

@@ -136,7 +136,7 @@ fn verb(method: &Method, path: &ResourcePath, parameters: &Parameters) -> Option
         ("GET", None) if collection => Some("list"),
         ("GET", None | Some(Sub::Status | Sub::Scale | Sub::Log | Sub::Approval)) => Some("get"),
         ("POST", None) if collection && placed && !path.watch => Some("create"),
-        ("POST", Some(Sub::Binding | Sub::Eviction)) => Some("create"),
+        ("POST", Some(Sub::Binding | Sub::Eviction | Sub::Token)) => Some("create"),
         ("GET", Some(Sub::Exec | Sub::Attach | Sub::PortForward)) => Some("get"),
         ("POST", Some(Sub::Exec | Sub::Attach | Sub::PortForward)) => Some("create"),
         ("PUT", None | Some(Sub::Status | Sub::Scale | Sub::Finalize | Sub::Approval)) if !collection => {
@@ -169,16 +169,16 @@ fn authorize(
     parameters: &Parameters,
     verb: &'static str,
 ) -> Result<(), StatusError> {
-    // Namespaces are their own scope, as upstream's request info has it.
-    let namespace = if path.kind.kind == "Namespace" { &path.name } else { &path.namespace };
-    let resource = auth::Resource {
-        kind: path.kind,
-        namespace,
-        name: &path.name,
-        subresource: path.subresource,
-        field_selector: parameters.get("fieldSelector"),
-    };
-    app.authorizer.authorize(&peer.user, &auth::Request::Resource(verb, resource))
+    let selector = parameters.get("fieldSelector");
+    let resource = auth::Resource::of(path.kind, &path.namespace, &path.name, path.subresource, selector);
+    app.authorizer.authorize(&peer.user, &auth::Request::Resource(verb, resource))?;
+    let stream =
+        matches!(path.subresource, Some(Subresource::Exec | Subresource::Attach | Subresource::PortForward));
+    if stream && verb == "get" {
+        // A WebSocket begins with GET; what it does is no reading (KEP-4006).
+        return app.authorizer.authorize(&peer.user, &auth::Request::Resource("create", resource));
+    }
+    Ok(())
 }
 
 /// Health, version, metrics and discovery.
@@ -186,6 +186,17 @@ async fn other_path(app: &Arc<App>, peer: &Peer, request: Request<Body>) -> Resu
     let path = request.uri().path().to_owned();
     app.authorizer.authorize(&peer.user, &auth::Request::Path(lower(request.method()), &path))?;
     if let Some(response) = app.table.discovery().serve(&request) {
+        return Ok(response);
+    }
+    if request.method() == Method::GET
+        && let Some((media, document)) =
+            auth::token::options::discovery(app.gate.tokens().config(), &path, &app.address)
+    {
+        let mut response = respond::value(StatusCode::OK, &document, false);
+        let headers = response.headers_mut();
+        headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(media));
+        let keep = http::HeaderValue::from_static("public, max-age=3600");
+        headers.insert(http::header::CACHE_CONTROL, keep);
         return Ok(response);
     }
     if let Some(response) = crate::openapi::serve(&request) {

@@ -13,13 +13,14 @@ use http::{HeaderValue, Request, header};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use sha2::{Digest, Sha256};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::auth::{Authorizer, User};
+use crate::auth::{Authorizer, Gate, User};
 use crate::metrics::RequestMetrics;
 use crate::registry::Registry;
 
@@ -35,7 +36,11 @@ pub struct App {
     /// The kinds.
     pub table: Arc<crate::custom::Table>,
     /// Who may do what.
-    pub authorizer: Authorizer,
+    pub authorizer: Arc<Authorizer>,
+    /// Who asks.
+    pub gate: Arc<Gate>,
+    /// Where the cluster reaches this server: host and port.
+    pub address: String,
     /// The connections of the nodes.
     pub tunnels: Arc<crate::tunnel::Tunnels>,
     /// The schedulers, for those who ask why.
@@ -58,6 +63,13 @@ pub struct App {
     pub shutdown: CancellationToken,
 }
 
+impl App {
+    /// Answers reviews.
+    pub fn desk(&self) -> crate::auth::reviews::Desk<'_> {
+        crate::auth::reviews::Desk { gate: &self.gate, authorizer: &self.authorizer }
+    }
+}
+
 /// Who is at the other end of a connection; an extension of every request.
 #[derive(Clone, Debug)]
 pub struct Peer {
@@ -74,6 +86,8 @@ pub struct Fronts {
     pub rest: Router,
     /// Answers gRPC.
     pub grpc: Router,
+    /// Tells who makes a request.
+    pub gate: Arc<Gate>,
 }
 
 /// Accepts connections until the token is cancelled, then lets those that are open finish.
@@ -121,16 +135,30 @@ async fn connection(
         .map_err(|e| format!("TLS handshake: {e}"))?;
     let user = match stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()) {
         Some(certificate) => {
-            User::authenticated(component::tls::identity(certificate).map_err(|e| e.to_string())?)
+            let mut user =
+                User::authenticated(component::tls::identity(certificate).map_err(|e| e.to_string())?);
+            let digest: String = Sha256::digest(certificate).iter().map(|b| format!("{b:02x}")).collect();
+            let credential = vec![format!("X509SHA256={digest}")];
+            user.extra.insert("authentication.kubernetes.io/credential-id".into(), credential);
+            user
         }
         None => User::anonymous(),
     };
     let peer = Peer { user, address };
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(peer.clone());
-        let front =
-            if is_grpc(request.headers().get(header::CONTENT_TYPE)) { &fronts.grpc } else { &fronts.rest };
-        front.clone().oneshot(request)
+        let (peer, fronts) = (peer.clone(), fronts.clone());
+        async move {
+            let grpc = is_grpc(request.headers().get(header::CONTENT_TYPE));
+            match fronts.gate.admit(&peer.user, request.headers()).await {
+                Ok(user) => request.extensions_mut().insert(Peer { user, ..peer }),
+                Err(error) if grpc => {
+                    return Ok(proto::errors::to_grpc(&error.0).into_http::<axum::body::Body>());
+                }
+                Err(error) => return Ok(crate::rest::respond::refusal(&error)),
+            };
+            let front = if grpc { fronts.grpc } else { fronts.rest };
+            front.oneshot(request.map(axum::body::Body::new)).await
+        }
     });
     let builder = builder();
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);

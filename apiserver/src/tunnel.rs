@@ -192,7 +192,8 @@ impl Tunnels {
             requests
         };
         let _waiting = Waiting { tunnels: self, id: id.clone() };
-        let user = proto::User { name: user.name.clone(), uid: String::new(), groups: user.groups.clone() };
+        let user =
+            proto::User { name: user.name.clone(), uid: user.uid.clone(), groups: user.groups.clone() };
         let request = TunnelRequest { id, user: Some(user), request: Some(asked) };
         requests.send(Ok(request)).await.map_err(|_| absent())?;
         tokio::select! {

@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod flags;
 pub mod health;
+pub mod jwt;
 pub mod logging;
 pub mod metrics;
 pub mod shutdown;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use client::{ClientConfig, LeaderConfig};
 use component::flags::Serving;
+use component::jwt::SigningKey;
 
 /// What the controller manager is told.
 pub struct Config {
@@ -41,6 +42,8 @@ pub struct Config {
     pub terminated_pod_gc_threshold: usize,
     /// The CA certificates (PEM) that are published to every namespace.
     pub root_ca: Option<String>,
+    /// The key with which tokens in Secrets are signed; `None` leaves such Secrets empty.
+    pub token_key: Option<SigningKey>,
 }
 
 /// When nodes count as lost, and how fast their pods are evicted.

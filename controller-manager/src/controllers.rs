@@ -4,6 +4,7 @@ use std::pin::Pin;
 
 use crate::context::Context;
 
+mod clusterrole_aggregation;
 mod deployment;
 mod endpoints;
 mod endpointslice;
@@ -15,6 +16,7 @@ mod podgc;
 mod replicaset;
 mod root_ca_cert_publisher;
 mod serviceaccount;
+mod serviceaccount_token;
 mod tainteviction;
 
 /// Runs a controller for as long as this instance leads.
@@ -32,6 +34,8 @@ pub(crate) const ALL: &[(&str, Start)] = &[
     ("namespace-controller", |ctx| Box::pin(namespace::run(ctx))),
     ("garbage-collector-controller", |ctx| Box::pin(garbagecollector::run(ctx))),
     ("serviceaccount-controller", |ctx| Box::pin(serviceaccount::run(ctx))),
+    ("serviceaccount-token-controller", |ctx| Box::pin(serviceaccount_token::run(ctx))),
+    ("clusterrole-aggregation-controller", |ctx| Box::pin(clusterrole_aggregation::run(ctx))),
     ("root-ca-certificate-publisher-controller", |ctx| Box::pin(root_ca_cert_publisher::run(ctx))),
     ("pod-garbage-collector-controller", |ctx| Box::pin(podgc::run(ctx))),
 ];

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{ArgAction, Parser};
 use client::{ClientConfig, LeaderConfig};
 use component::flags::{ClientArgs, LeaderArgs, ServeArgs, duration};
+use component::jwt::SigningKey;
 use component::{logging, shutdown};
 use controller_manager::{Cidr, Config, ControllerSelection, NodeLifecycleConfig};
 
@@ -64,6 +65,12 @@ struct Args {
     /// the kubeconfig trusts the API servers.
     #[arg(long, value_name = "FILE")]
     root_ca_file: Option<PathBuf>,
+    /// File of the private key with which the tokens in Secrets of service accounts are signed.
+    #[arg(long, value_name = "FILE")]
+    service_account_private_key_file: Option<PathBuf>,
+    /// Whether each controller has a service account of its own; false is what there is.
+    #[arg(long, default_value = "false", num_args = 0..=1, default_missing_value = "true", require_equals = true, action = ArgAction::Set)]
+    use_service_account_credentials: bool,
     /// Deployments that are worked on at a time.
     #[arg(long, default_value_t = 5)]
     concurrent_deployment_syncs: usize,
@@ -103,6 +110,13 @@ impl Args {
             None => Ok(ClientConfig::trusted_by_kubeconfig(&self.client.kubeconfig).unwrap_or_default()),
         };
         let root_ca = note(&mut problems, root_ca.map_err(|e| vec![e])).filter(|pem| !pem.is_empty());
+        let token_key =
+            self.service_account_private_key_file.as_deref().map(SigningKey::from_file).transpose();
+        let token_key = token_key.map_err(|e| vec![format!("--service-account-private-key-file: {e}")]);
+        let token_key = note(&mut problems, token_key).flatten();
+        if self.use_service_account_credentials {
+            problems.push("--use-service-account-credentials: only false is supported".into());
+        }
         self.check_numbers(&mut problems);
         let leader = self.leader.leader_elect.then(|| LeaderConfig {
             namespace: self.leader.leader_elect_resource_namespace,
@@ -140,6 +154,7 @@ impl Args {
             },
             terminated_pod_gc_threshold: self.terminated_pod_gc_threshold,
             root_ca,
+            token_key,
         })
     }
 

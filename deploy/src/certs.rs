@@ -25,6 +25,9 @@ const LEAF_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
 /// What must be left of a certificate for it to be used again: a third of a year.
 const ENOUGH: Duration = Duration::from_secs(120 * 24 * 3600);
 
+/// The name of the files of the key that signs the tokens of service accounts.
+const TOKEN_KEY: &str = "sa";
+
 /// Why a certificate could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum CertError {
@@ -133,7 +136,33 @@ pub fn ensure(cluster: &Cluster, paths: &Paths, now: Timestamp) -> Result<Vec<St
             }
         }
     }
+    if ensure_token_key(paths)? {
+        made.push(TOKEN_KEY.to_owned());
+    }
     Ok(made)
+}
+
+/// Makes the key with which the tokens of service accounts are signed; whether it had to be made. It has no end: with
+/// another one no token would count any more.
+fn ensure_token_key(paths: &Paths) -> Result<bool, CertError> {
+    let (private, public) = (paths.pki(&format!("{TOKEN_KEY}.key")), paths.pki(&format!("{TOKEN_KEY}.pub")));
+    let read = fs::read_to_string(&private).ok().and_then(|pem| KeyPair::from_pem(&pem).ok());
+    let is_new = read.is_none();
+    let key = match read {
+        Some(key) => key,
+        None => {
+            let error = |source| CertError::Make { name: TOKEN_KEY.to_owned(), source };
+            KeyPair::generate().map_err(error)?
+        }
+    };
+    for (path, content, mode) in
+        [(private, key.serialize_pem(), 0o600), (public, key.public_key_pem(), 0o644)]
+    {
+        write_if_changed(&path, content.as_bytes(), mode)
+            .map(drop)
+            .map_err(|source| CertError::File { path, source })?;
+    }
+    Ok(is_new)
 }
 
 struct Authority {

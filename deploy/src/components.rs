@@ -238,6 +238,9 @@ impl Writer<'_> {
             ("tls-cert-file", self.pki("apiserver.crt")),
             ("tls-private-key-file", self.pki("apiserver.key")),
             ("client-ca-file", self.pki("ca.crt")),
+            ("service-account-issuer", format!("https://kubernetes.default.svc.{CLUSTER_DOMAIN}")),
+            ("service-account-key-file", self.pki("sa.pub")),
+            ("service-account-signing-key-file", self.pki("sa.key")),
             ("service-cluster-ip-range", SERVICE_RANGE.into()),
             ("service-node-port-range", NODE_PORT_RANGE.into()),
         ]);
@@ -276,6 +279,8 @@ impl Writer<'_> {
             ("cluster-cidr", POD_RANGE.into()),
             ("allocate-node-cidrs", "true".into()),
             ("node-cidr-mask-size", "24".into()),
+            ("root-ca-file", self.pki("ca.crt")),
+            ("service-account-private-key-file", self.pki("sa.key")),
         ]);
         args.extend(self.serving("controller-manager"));
         let probe = Probe::Https { port, path: "/healthz", ca: "ca", client: "admin" };

@@ -36,6 +36,7 @@ pub mod probes;
 pub mod report;
 pub mod resources;
 pub mod runtime;
+pub mod tokens;
 pub mod tunnel;
 pub mod volumes;
 
@@ -205,7 +206,7 @@ impl Kubelet {
         let ctx = Context {
             meters,
             recorder,
-            objects: objects::Objects::new(&client),
+            objects: objects::Objects::new(&client, &clock, tasks),
             images: images::Images::new(runtime.clone()),
             services: services.store(),
             reporter: report::Reporter::new(&client, tasks),

@@ -1,4 +1,4 @@
-//! The ConfigMaps and Secrets that this node's pods refer to, each watched for as long as a pod does.
+//! The ConfigMaps and Secrets that this node's pods refer to, each watched for as long as a pod does, and their tokens.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -7,12 +7,14 @@ use std::time::Duration;
 use api::Typed;
 use api::meta::key_of;
 use client::{Client, Error, Informer, ListParams};
-use component::tasks::{Tasks, lock};
+use component::clock::Clock;
+use component::tasks::{Spawner, Tasks, lock};
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, PodSpec, Secret};
 use tokio::sync::Notify;
 
 use crate::pod::env::{self, EnvError, References};
 use crate::resources::all_containers;
+use crate::tokens::Tokens;
 
 /// How long the first list of an object may take before it is asked for directly.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -81,6 +83,7 @@ impl<K: Typed> Cache<K> {
 pub struct Objects {
     config_maps: Cache<ConfigMap>,
     secrets: Cache<Secret>,
+    tokens: Tokens,
 }
 
 /// The names of all ConfigMaps and Secrets that a pod's volumes and containers refer to.
@@ -107,8 +110,17 @@ pub fn referenced(spec: &PodSpec) -> (HashSet<String>, HashSet<String>) {
 
 impl Objects {
     /// Empty caches.
-    pub fn new(client: &Client) -> Self {
-        Self { config_maps: Cache::new(client.clone()), secrets: Cache::new(client.clone()) }
+    pub fn new(client: &Client, clock: &Clock, tasks: &Spawner) -> Self {
+        Self {
+            config_maps: Cache::new(client.clone()),
+            secrets: Cache::new(client.clone()),
+            tokens: Tokens::new(client.clone(), clock.clone(), tasks),
+        }
+    }
+
+    /// The tokens of service accounts.
+    pub fn tokens(&self) -> &Tokens {
+        &self.tokens
     }
 
     /// Watches what a pod refers to; `wake` is told of changes. Call again when the pod changed.
@@ -116,12 +128,14 @@ impl Objects {
         let (maps, secrets) = pod.spec.as_ref().map(referenced).unwrap_or_default();
         self.config_maps.refer(namespace, uid, &maps, wake);
         self.secrets.refer(namespace, uid, &secrets, wake);
+        self.tokens.refer(uid, wake);
     }
 
     /// Forgets a pod, and what only it referred to.
     pub fn forget(&self, namespace: &str, uid: &str, wake: &Arc<Notify>) {
         self.config_maps.refer(namespace, uid, &HashSet::new(), wake);
         self.secrets.refer(namespace, uid, &HashSet::new(), wake);
+        self.tokens.forget(uid);
     }
 
     /// A ConfigMap, if it exists.

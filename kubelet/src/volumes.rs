@@ -57,11 +57,9 @@ pub enum VolumeError {
     /// The type of hostPath is unknown.
     #[error("{0} is an invalid volume type")]
     UnknownHostPathType(String),
-    /// Tokens come with an API that this cluster does not serve yet.
-    #[error(
-        "projected source serviceAccountToken is not supported: the API server does not serve TokenRequest"
-    )]
-    NoTokens,
+    /// The API server gave no token.
+    #[error("failed to fetch token: {0}")]
+    Token(#[source] client::Error),
     /// This node has no way to provide such a volume.
     #[error("no volume plugin matched name: {0}")]
     Unsupported(String),
@@ -181,7 +179,7 @@ async fn prepare_one(
         let mode = source.default_mode;
         files(downward_api::payload(pod, source.items.as_deref().unwrap_or_default(), mode, facts)?, false)
     } else if let Some(source) = &volume.projected {
-        let fetched = projected::fetch(objects, namespace, source).await?;
+        let fetched = projected::fetch(objects, pod, source).await?;
         files(projected::payload(pod, source, &fetched, facts)?, true)
     } else if let Some(source) = &volume.host_path {
         Kind::HostPath(host_path::HostPath::from(source))

@@ -1,5 +1,6 @@
 //! What users do, on whole clusters.
 
+mod access;
 mod attach;
 mod bad_input;
 mod footprint;

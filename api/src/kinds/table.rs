@@ -1,6 +1,7 @@
 //! The rows of the table of kinds.
 
 use k8s_openapi::api::{admissionregistration::v1 as admissionregistration, apps::v1 as apps};
+use k8s_openapi::api::{authentication::v1 as authentication, authorization::v1 as authorization};
 use k8s_openapi::api::{
     autoscaling::v1 as autoscaling, autoscaling::v2 as autoscaling_v2, batch::v1 as batch,
 };
@@ -17,7 +18,7 @@ use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1 as apiregistrat
 
 use super::Kind;
 use super::Subresource::{
-    Approval, Attach, Binding, Eviction, Exec, Finalize, Log, PortForward, Scale, Status,
+    Approval, Attach, Binding, Eviction, Exec, Finalize, Log, PortForward, Scale, Status, Token,
 };
 
 /// The category of what extends the API.
@@ -42,7 +43,7 @@ pub static KINDS: &[Kind] = &[
     Kind::of::<core::Endpoints>().short(&["ep"]),
     Kind::of::<core::ConfigMap>().short(&["cm"]),
     Kind::of::<core::Secret>(),
-    Kind::of::<core::ServiceAccount>().short(&["sa"]),
+    Kind::of::<core::ServiceAccount>().short(&["sa"]).subresources(&[Token]),
     Kind::of::<core::Event>().short(&["ev"]),
     Kind::of::<core::PersistentVolume>().short(&["pv"]).subresources(&[Status]),
     Kind::of::<core::PersistentVolumeClaim>().short(&["pvc"]).subresources(&[Status]),
@@ -119,4 +120,10 @@ pub static KINDS: &[Kind] = &[
     Kind::of::<resource::ResourceClaim>().subresources(&[Status]),
     Kind::of::<resource::ResourceClaimTemplate>(),
     Kind::of::<resource::ResourceSlice>().generation(),
+    Kind::review::<authentication::TokenReview>(),
+    Kind::review::<authentication::SelfSubjectReview>(),
+    Kind::review::<authorization::SubjectAccessReview>(),
+    Kind::review::<authorization::SelfSubjectAccessReview>(),
+    Kind::review::<authorization::LocalSubjectAccessReview>(),
+    Kind::review::<authorization::SelfSubjectRulesReview>(),
 ];

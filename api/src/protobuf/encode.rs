@@ -192,7 +192,7 @@ fn put(out: &mut Vec<u8>, number: u64, shape: &Shape, value: &Value) {
         }
         (Shape::String, Value::String(text)) => bytes(out, number, text.as_bytes()),
         (Shape::Bytes, Value::String(text)) => bytes(out, number, &STANDARD.decode(text).unwrap_or_default()),
-        (Shape::Time, Value::String(text)) => bytes(out, number, &time(text)),
+        (Shape::Time | Shape::MicroTime, Value::String(text)) => bytes(out, number, &time(text)),
         (Shape::Quantity, value) => {
             let mut inner = Vec::new();
             let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);

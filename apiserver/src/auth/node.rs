@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use api::openapi::api::rbac::v1::PolicyRule;
 use api::selector::FieldSelector;
-use api::{Kind, Object, Subresource};
+use api::{Kind, Object};
 
-use super::Resource;
-use crate::storage::Hub;
+use super::rbac::rules;
+use super::{Request, Resource};
+use crate::storage::{Filter, Hub};
 
 /// What the decision needs to know about pods.
 pub trait OnNode {
@@ -25,66 +27,129 @@ pub enum Reference<'a> {
     ConfigMap(&'a str),
     /// A ServiceAccount of this name.
     ServiceAccount(&'a str),
+    /// A PersistentVolumeClaim of this name.
+    Claim(&'a str),
+}
+
+/// Who asks, and what is known.
+pub struct Ask<'a> {
+    /// The node whose kubelet asks.
+    pub node: &'a str,
+    /// The rules of the role `system:node`: what any kubelet may do beside what follows from its pods.
+    pub rules: &'a [PolicyRule],
+    /// The pods.
+    pub pods: &'a dyn OnNode,
 }
 
 /// Decides; the error may tell why.
 ///
 /// # Errors
 /// When it is not allowed.
-pub fn authorize(
-    node: &str,
-    verb: &str,
-    request: &Resource<'_>,
-    pods: &dyn OnNode,
-) -> Result<(), Option<String>> {
-    let read = matches!(verb, "get" | "list" | "watch");
-    let selects = |field: &str, value: &str| {
-        FieldSelector::parse(request.field_selector).is_ok_and(|s| s.required(field) == Some(value))
-    };
-    let own = request.name == node;
-    let main = request.subresource.is_none();
-    let status = request.subresource == Some(Subresource::Status);
-    let allowed = match (request.kind.group, request.kind.kind, verb) {
-        ("", "Node", _) if read => main,
-        ("", "Node", "create") => main && (request.name.is_empty() || own),
-        ("", "Node", "update" | "patch") => own && (main || status),
-        ("coordination.k8s.io", "Lease", "create") => request.namespace == "kube-node-lease",
-        ("coordination.k8s.io", "Lease", "get" | "update" | "patch" | "delete") => {
-            request.namespace == "kube-node-lease" && own
+pub fn authorize(ask: &Ask<'_>, request: &Request<'_>) -> Result<(), Option<String>> {
+    let by_role = || if ask.rules.iter().any(|r| rules::allows(r, request)) { Ok(()) } else { Err(None) };
+    let Request::Resource(verb, resource) = request else { return by_role() };
+    match (resource.group, resource.resource) {
+        ("", "secrets") => read_referred(ask, verb, resource, |name| Reference::Secret(name)),
+        ("", "configmaps") => read_referred(ask, verb, resource, |name| Reference::ConfigMap(name)),
+        ("", "persistentvolumeclaims") if resource.subresource == "status" => {
+            of_pod(ask, resource, Reference::Claim(resource.name)).and_then(|()| by_role())
         }
-        ("", "Pod", "get") => main && on_node(request, node, pods)?,
-        ("", "Pod", "list" | "watch") => {
-            if !selects("spec.nodeName", node)
-                && !named(request, |name| pods.is_on(request.namespace, name, node))
-            {
-                return Err(Some("can only list/watch pods with spec.nodeName field selector".into()));
+        ("", "persistentvolumeclaims") => read_referred(ask, verb, resource, |name| Reference::Claim(name)),
+        ("", "serviceaccounts") if resource.subresource == "token" => match *verb {
+            "create" => of_pod(ask, resource, Reference::ServiceAccount(resource.name)),
+            _ => why("can only create tokens for individual service accounts"),
+        },
+        ("", "serviceaccounts") => read_referred(ask, verb, resource, |name| Reference::ServiceAccount(name)),
+        ("", "nodes") => node(ask, verb, resource).and_then(|()| by_role()),
+        ("", "pods") => pod(ask, verb, resource).and_then(|()| by_role()),
+        ("coordination.k8s.io", "leases") => lease(ask, verb, resource),
+        ("storage.k8s.io", "csinodes") => match *verb {
+            "create" | "get" | "update" | "patch" | "delete" if !resource.subresource.is_empty() => {
+                why("cannot access CSINode subresources")
             }
-            true
-        }
-        ("", "Pod", "create") => main,
-        ("", "Pod", "delete") => main && on_node(request, node, pods)?,
-        ("", "Pod", "update" | "patch") => status && on_node(request, node, pods)?,
-        ("" | "events.k8s.io", "Event", "create" | "update" | "patch") => true,
-        ("", "Service" | "Endpoints", _) | ("discovery.k8s.io", "EndpointSlice", _) => read,
-        ("", "Secret" | "ConfigMap", "get" | "list" | "watch") => {
-            if !named(request, |name| pods.refers(node, request.namespace, &reference(request.kind, name))) {
-                return Err(Some(format!("no relationship found between node '{node}' and this object")));
+            "create" => Ok(()),
+            "get" | "update" | "patch" | "delete" if resource.name == ask.node => Ok(()),
+            "get" | "update" | "patch" | "delete" => {
+                why("can only access CSINode with the same name as the requesting node")
             }
-            true
-        }
-        ("", "ServiceAccount", "get") => {
-            pods.refers(node, request.namespace, &Reference::ServiceAccount(request.name))
-        }
-        _ => false,
-    };
-    if allowed { Ok(()) } else { Err(None) }
+            _ => why("can only get, create, update, patch, or delete a CSINode"),
+        },
+        _ => by_role(),
+    }
 }
 
-fn on_node(request: &Resource<'_>, node: &str, pods: &dyn OnNode) -> Result<bool, Option<String>> {
-    if pods.is_on(request.namespace, request.name, node) {
-        return Ok(true);
+fn why(text: impl Into<String>) -> Result<(), Option<String>> {
+    Err(Some(text.into()))
+}
+
+fn unrelated(node: &str) -> Result<(), Option<String>> {
+    why(format!("no relationship found between node '{node}' and this object"))
+}
+
+fn of_pod(ask: &Ask<'_>, resource: &Resource<'_>, reference: Reference<'_>) -> Result<(), Option<String>> {
+    let related = ask.pods.refers(ask.node, resource.namespace, &reference);
+    if related { Ok(()) } else { unrelated(ask.node) }
+}
+
+/// A kubelet reads, one by one, what its pods refer to.
+fn read_referred<'a>(
+    ask: &Ask<'_>,
+    verb: &str,
+    resource: &Resource<'a>,
+    reference: impl Fn(&str) -> Reference<'_>,
+) -> Result<(), Option<String>> {
+    if !matches!(verb, "get" | "list" | "watch") {
+        return why("can only read resources of this type");
     }
-    Err(Some(format!("node {node:?} can only access pods with spec.nodeName set to itself")))
+    if !resource.subresource.is_empty() {
+        return why("cannot read subresource");
+    }
+    if resource.namespace.is_empty() {
+        return why("can only read namespaced object of this type");
+    }
+    let related = named(resource, |name| ask.pods.refers(ask.node, resource.namespace, &reference(name)));
+    if related { Ok(()) } else { unrelated(ask.node) }
+}
+
+fn node(ask: &Ask<'_>, verb: &str, resource: &Resource<'_>) -> Result<(), Option<String>> {
+    let own = named(resource, |name| name == ask.node);
+    match verb {
+        "get" | "list" | "watch" if resource.subresource.is_empty() && !own => match resource.name {
+            "" => why(format!("node '{}' cannot read all nodes, only its own Node object", ask.node)),
+            name => why(format!("node '{}' cannot read '{name}', only its own Node object", ask.node)),
+        },
+        "update" | "patch" if !own => Err(None),
+        _ => Ok(()),
+    }
+}
+
+fn pod(ask: &Ask<'_>, verb: &str, resource: &Resource<'_>) -> Result<(), Option<String>> {
+    let on = |name: &str| ask.pods.is_on(resource.namespace, name, ask.node);
+    match (verb, resource.subresource) {
+        ("list" | "watch", "") => {
+            let selector = FieldSelector::parse(resource.field_selector).unwrap_or_default();
+            let own = selector.required("spec.nodeName") == Some(ask.node) || named(resource, on);
+            if own { Ok(()) } else { why("can only list/watch pods with spec.nodeName field selector") }
+        }
+        ("get" | "delete", "") | ("update" | "patch", "status") | ("create", "eviction") => {
+            let text = format!("node {:?} can only access pods with spec.nodeName set to itself", ask.node);
+            if on(resource.name) { Ok(()) } else { why(text) }
+        }
+        _ => Ok(()),
+    }
+}
+
+fn lease(ask: &Ask<'_>, verb: &str, resource: &Resource<'_>) -> Result<(), Option<String>> {
+    if !matches!(verb, "get" | "create" | "update" | "patch" | "delete") {
+        return why("can only get, create, update, patch, or delete a node lease");
+    }
+    if resource.namespace != "kube-node-lease" {
+        return why("can only access leases in the \"kube-node-lease\" system namespace");
+    }
+    if verb != "create" && resource.name != ask.node {
+        return why("can only access node lease with the same name as the requesting node");
+    }
+    Ok(())
 }
 
 /// Whether the one object that a request names passes a test; false when it names none.
@@ -94,13 +159,6 @@ fn named(request: &Resource<'_>, test: impl Fn(&str) -> bool) -> bool {
     }
     let selector = FieldSelector::parse(request.field_selector).unwrap_or_default();
     selector.required("metadata.name").is_some_and(test)
-}
-
-fn reference<'a>(kind: &Kind, name: &'a str) -> Reference<'a> {
-    match kind.kind {
-        "Secret" => Reference::Secret(name),
-        _ => Reference::ConfigMap(name),
-    }
 }
 
 /// The pods of the copies.
@@ -117,7 +175,9 @@ impl OnNode for Pods<'_> {
 
     fn refers(&self, node: &str, namespace: &str, reference: &Reference<'_>) -> bool {
         let kind = Kind::find("", "Pod").expect("Pod is in the table");
-        let filter = crate::storage::Filter { namespace: namespace.to_owned(), ..Default::default() };
+        // A namespace may hold very many pods, a node does not.
+        let fields = FieldSelector::parse(&format!("spec.nodeName={node}")).unwrap_or_default();
+        let filter = Filter { namespace: namespace.to_owned(), fields, ..Filter::default() };
         let pods = self.0.cache(kind).list(&filter, 0, "").entries;
         pods.iter()
             .filter_map(|e| Object::parse(&e.json).ok())
@@ -133,6 +193,15 @@ pub fn pod_refers(pod: &Object, reference: &Reference<'_>) -> bool {
         value.pointer(pointer).and_then(Value::as_str) == Some(name)
     };
     let (name, volume, projected, from, key) = match reference {
+        Reference::Claim(name) => {
+            let ephemeral = |v: &Value| {
+                let own = v.get("name").and_then(Value::as_str).unwrap_or_default();
+                v.get("ephemeral").is_some() && format!("{}-{own}", pod.name()) == *name
+            };
+            return list(pod.pointer("/spec/volumes"))
+                .iter()
+                .any(|v| text(v, "/persistentVolumeClaim/claimName", name) || ephemeral(v));
+        }
         Reference::ServiceAccount(name) => return pod.str_at("/spec/serviceAccountName") == *name,
         Reference::Secret(name) => {
             (*name, "/secret/secretName", "/secret/name", "/secretRef/name", "/valueFrom/secretKeyRef/name")

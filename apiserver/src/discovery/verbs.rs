@@ -38,6 +38,7 @@ pub fn of_subresource(subresource: Subresource) -> Facet {
         Subresource::PortForward => (&["create", "get"], Some(("", "v1", "PodPortForwardOptions"))),
         Subresource::Approval => (&["get", "patch", "update"], None),
         Subresource::Finalize => (&["update"], None),
+        Subresource::Token => (&["create"], Some(("authentication.k8s.io", "v1", "TokenRequest"))),
     };
     Facet { verbs, kind }
 }

@@ -16,7 +16,7 @@ use super::allocate::{Allocator, Claims};
 use super::errors::from_etcd;
 use super::strategy::{ErasedStrategy, UpdatePath};
 use super::{convert, delete, meta, pods, read, scale, strategies};
-use crate::admission::{self, Operation};
+use crate::admission::{self, Admission, Attributes, Operation};
 use crate::auth::User;
 use crate::registry::read::Version;
 use crate::storage::etcd::{Op, Outcome, Write};
@@ -84,6 +84,7 @@ pub struct Registry {
     pub(super) etcd: Etcd,
     pub(super) hub: Arc<Hub>,
     allocator: Allocator,
+    admission: Admission,
     clock: Clock,
     event_lease: events::EventLease,
 }
@@ -107,8 +108,15 @@ enum Decision {
 
 impl Registry {
     /// A registry over a store and its copies.
-    pub fn new(etcd: Etcd, hub: Arc<Hub>, allocator: Allocator, clock: Clock, event_ttl: Duration) -> Self {
-        Self { event_lease: events::EventLease::new(event_ttl), etcd, hub, allocator, clock }
+    pub fn new(
+        etcd: Etcd,
+        hub: Arc<Hub>,
+        allocator: Allocator,
+        admission: Admission,
+        clock: Clock,
+        event_ttl: Duration,
+    ) -> Self {
+        Self { event_lease: events::EventLease::new(event_ttl), etcd, hub, allocator, admission, clock }
     }
 
     /// The copies that reads are served from.
@@ -147,9 +155,10 @@ impl Registry {
         document: Value,
         options: &WriteOptions,
     ) -> Result<Written, StatusError> {
-        let warnings = options.check(kind, &document)?;
+        let mut warnings = options.check(kind, &document)?;
         let object = meta::intake(kind, document)?;
         let written = self.create_tracked(user, kind, namespace, object, options, Tracking::Changes).await?;
+        warnings.extend(written.warnings);
         Ok(Written { warnings, ..written })
     }
 
@@ -173,7 +182,7 @@ impl Registry {
         let stored = layout::storage_kind(kind);
         let strategy = strategies::strategy(stored);
         self.admit_namespace(stored, namespace, object.name()).await?;
-        admission::mutate(stored, &mut object);
+        self.admission.mutate(stored, &mut object).await?;
         let now = self.clock.now();
         let stated = managed::take(&mut object);
         let context = managed::Context { kind: stored, subresource: None, options, now };
@@ -187,7 +196,15 @@ impl Registry {
                 attempt.set_meta_str("name", &name);
             }
             let mut attempt = prepare_new(stored, strategy, attempt)?;
-            admission::validate(user, stored, None, Operation::Create, Some(&attempt), None)?;
+            self.admission.validate(&Attributes {
+                user,
+                kind: stored,
+                subresource: None,
+                operation: Operation::Create,
+                new: Some(&attempt),
+                old: None,
+            })?;
+            let warnings = self.admission.warnings(stored, &attempt);
             let managers = match tracking {
                 Tracking::Changes => context.created(&attempt, stated.as_ref()),
                 Tracking::Stated => stated.clone(),
@@ -196,7 +213,7 @@ impl Registry {
             match Box::pin(self.insert(stored, attempt, options.dry_run)).await? {
                 Some(json) => {
                     let json = convert::json_from_stored(kind, &json);
-                    return Ok(Written { json, deleted: false, created: true, warnings: Vec::new() });
+                    return Ok(Written { json, deleted: false, created: true, warnings });
                 }
                 None if last => {
                     let name = if generate { &prefix } else { object.name() };
@@ -331,14 +348,14 @@ impl Registry {
                 }
                 let new = convert::to_stored(target.kind, new);
                 let mut new = prepare_changed(stored, strategy, new, &current, subresource)?;
-                admission::validate(
+                self.admission.validate(&Attributes {
                     user,
-                    stored,
+                    kind: stored,
                     subresource,
-                    Operation::Update,
-                    Some(&new),
-                    Some(&current),
-                )?;
+                    operation: Operation::Update,
+                    new: Some(&new),
+                    old: Some(&current),
+                })?;
                 let managers = match tracking {
                     Tracking::Changes => context.updated(&current, &new, stated.as_ref(), present),
                     Tracking::Stated => managed::settled(&current, &new, stated, present),
@@ -381,7 +398,14 @@ impl Registry {
         let sub = Some(Subresource::Binding);
         let bound = self.guaranteed_update(target, dry_run, |current| {
             let mut bound = pods::bind(target.kind, binding, current, now)?;
-            admission::validate(user, target.kind, sub, Operation::Create, Some(&bound), Some(current))?;
+            self.admission.validate(&Attributes {
+                user,
+                kind: target.kind,
+                subresource: sub,
+                operation: Operation::Create,
+                new: Some(&bound),
+                old: Some(current),
+            })?;
             meta::count_generation(target.kind, &mut bound, current);
             Ok(Decision::Put(bound))
         });
@@ -406,7 +430,14 @@ impl Registry {
         let now = self.clock.now();
         let dry_run = options.dry_run.iter().flatten().any(|v| v == "All");
         self.guaranteed_update(target, dry_run, |current| {
-            admission::validate(user, stored, subresource, Operation::Delete, None, Some(current))?;
+            self.admission.validate(&Attributes {
+                user,
+                kind: stored,
+                subresource,
+                operation: Operation::Delete,
+                new: None,
+                old: Some(current),
+            })?;
             Ok(match delete::plan(stored, strategy, current, options, now)? {
                 delete::Plan::Remove => Decision::Remove,
                 delete::Plan::Mark(marked) => Decision::Put(*marked),

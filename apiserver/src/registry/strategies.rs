@@ -7,7 +7,7 @@ use crate::custom;
 use super::strategy::{Erased, ErasedStrategy, Generic};
 use super::{
     apiextensions, apps, autoscaling, batch, certificates, coordination, core, discovery, events, networking,
-    node, policy, scheduling, storage,
+    node, policy, rbac, scheduling, storage,
 };
 
 macro_rules! rules {
@@ -28,7 +28,6 @@ macro_rules! plain {
 mod types {
     pub(super) use api::openapi::api::admissionregistration::v1 as admissionregistration;
     pub(super) use api::openapi::api::flowcontrol::v1 as flowcontrol;
-    pub(super) use api::openapi::api::rbac::v1 as rbac;
     pub(super) use api::openapi::api::resource::v1 as resource;
     pub(super) use api::openapi::api::storage::v1 as storage;
     pub(super) use api::openapi::kube_aggregator::pkg::apis::apiregistration::v1 as apiregistration;
@@ -90,10 +89,12 @@ pub fn strategy(kind: &Kind) -> &'static dyn ErasedStrategy {
         ("storage.k8s.io", "CSIDriver") => rules!(storage::csi_driver::CSIDriverStrategy),
         ("storage.k8s.io", "CSIStorageCapacity") => plain!(storage::CSIStorageCapacity),
         ("storage.k8s.io", "VolumeAttributesClass") => plain!(storage::VolumeAttributesClass),
-        ("rbac.authorization.k8s.io", "Role") => plain!(rbac::Role),
-        ("rbac.authorization.k8s.io", "RoleBinding") => plain!(rbac::RoleBinding),
-        ("rbac.authorization.k8s.io", "ClusterRole") => plain!(rbac::ClusterRole),
-        ("rbac.authorization.k8s.io", "ClusterRoleBinding") => plain!(rbac::ClusterRoleBinding),
+        ("rbac.authorization.k8s.io", "Role") => rules!(rbac::role::RoleStrategy),
+        ("rbac.authorization.k8s.io", "RoleBinding") => rules!(rbac::binding::RoleBindingStrategy),
+        ("rbac.authorization.k8s.io", "ClusterRole") => rules!(rbac::role::ClusterRoleStrategy),
+        ("rbac.authorization.k8s.io", "ClusterRoleBinding") => {
+            rules!(rbac::binding::ClusterRoleBindingStrategy)
+        }
         ("certificates.k8s.io", "CertificateSigningRequest") => {
             rules!(certificates::certificate_signing_request::CertificateSigningRequestStrategy)
         }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use api::Subresource;
+use api::kinds::Nature;
 use api::status::StatusError;
+use api::{Object, Subresource};
 use axum::body::Body;
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
@@ -64,6 +65,10 @@ impl Call<'_> {
         let bytes = body::read(&parts.headers, body).await?;
         let media = body::media_type(&parts.headers);
         match (verb, self.path.subresource) {
+            ("create", None) if self.path.kind.nature == Nature::Review => {
+                self.review(body::document(&media, &bytes)?).await
+            }
+            ("create", Some(Subresource::Token)) => self.token(body::document(&media, &bytes)?).await,
             ("create", None) => self.create(&view, body::checked(&media, &bytes)?).await,
             ("create", Some(Subresource::Binding)) => self.bind(body::document(&media, &bytes)?).await,
             ("create", Some(Subresource::Eviction)) => self.evict(body::document(&media, &bytes)?).await,
@@ -172,6 +177,21 @@ impl Call<'_> {
         let options = WriteOptions { duplicates, ..self.parameters.write(WriteVerb::Create, &self.agent)? };
         let written = self.app.registry.create(&self.peer.user, kind, namespace, document, &options).await?;
         Ok(self.written(view, &written))
+    }
+
+    async fn review(&self, document: Value) -> Result<Response, StatusError> {
+        let (kind, namespace) = (self.path.kind, self.path.namespace.as_str());
+        let desk = self.app.desk();
+        let answer = desk.answer(&self.peer.user, kind.group, kind.kind, namespace, document).await?;
+        Ok(respond::value(StatusCode::CREATED, &answer, self.pretty()))
+    }
+
+    async fn token(&self, document: Value) -> Result<Response, StatusError> {
+        let target = self.target();
+        let entry = self.app.registry.get(target.kind, target.namespace, target.name, "").await?;
+        let account = Object::parse(&entry.json).map_err(StatusError::internal)?;
+        let made = self.app.desk().token_request(&self.peer.user, &account, document)?;
+        Ok(respond::value(StatusCode::CREATED, &made, self.pretty()))
     }
 
     async fn update(

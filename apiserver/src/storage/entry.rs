@@ -422,8 +422,10 @@ mod tests {
     #[test]
     fn the_fields_of_every_kind_stand_where_the_rules_of_the_kind_find_them() {
         let mut compared = 0;
-        for kind in
-            api::kinds::KINDS.iter().filter(|kind| super::super::layout::storage_kind(kind).kind == kind.kind)
+        for kind in api::kinds::KINDS
+            .iter()
+            .filter(|kind| kind.nature != api::kinds::Nature::Review)
+            .filter(|kind| super::super::layout::storage_kind(kind).kind == kind.kind)
         {
             let (strategy, layout) = (strategy(kind), Layout::of(kind));
             for path in strategy.field_definitions().into_iter().flat_map(|definition| definition.paths) {

@@ -14,7 +14,7 @@ use super::*;
 type Kubelet = NodeTunnelClient<Channel>;
 
 fn user(name: &str, group: &str) -> User {
-    User { name: name.into(), groups: vec![group.into()] }
+    User::of(name, &[group])
 }
 
 /// A server whose every client is `node`, and such a client.

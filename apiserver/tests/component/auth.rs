@@ -61,6 +61,7 @@ fn everybody_may_do_what_concerns_him_and_nothing_else() {
         let kubelet = server.http("n1");
         for (request, body, code) in [
             ("GET /api/v1/nodes/n1", none.clone(), 200),
+            ("GET /api/v1/nodes/n2", none.clone(), 403),
             ("GET /api/v1/pods?fieldSelector=spec.nodeName%3Dn1", none.clone(), 200),
             ("GET /api/v1/pods", none.clone(), 403),
             ("GET /api/v1/namespaces/default/pods/mine", none.clone(), 200),

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use apiserver::Config;
+use apiserver::auth::token::options::TokenOptions;
 use apiserver::storage::EtcdConfig;
 use apiserver::storage::etcd::EtcdTls;
 use bytes::Bytes;
@@ -25,6 +26,9 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
+
+/// Who issues tokens.
+pub const ISSUER: &str = "https://kubernetes.default.svc";
 
 /// A certificate authority in memory.
 pub struct Ca {
@@ -145,6 +149,7 @@ impl Server {
         ca.issue(dir.path(), "scheduler", "system:kube-scheduler", &[]);
         ca.issue(dir.path(), "nobody", "nobody", &["nothing"]);
         etcd_ca.issue(dir.path(), "etcd", "etcd", &[]);
+        std::fs::write(dir.path().join("sa.key"), KeyPair::generate().unwrap().serialize_pem()).unwrap();
         let etcd = EtcdProcess::start(dir.path());
         let listener = apiserver::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -192,7 +197,7 @@ impl Server {
     }
 
     pub fn http_at(&self, address: SocketAddr, user: Option<&str>) -> Http {
-        Http { address, tls: self.tls(user), connection: Arc::default() }
+        Http { headers: Vec::new(), address, tls: self.tls(user), connection: Arc::default() }
     }
 
     fn tls(&self, user: Option<&str>) -> Arc<rustls::ClientConfig> {
@@ -253,6 +258,15 @@ fn config(dir: &Path, etcd_port: u16) -> Config {
         },
         service_range: (Ipv4Addr::new(10, 96, 0, 0), 12),
         node_ports: 30000..=32767,
+        tokens: TokenOptions {
+            issuers: vec![ISSUER.into()],
+            signing_key_file: Some(file("sa.key")),
+            ..TokenOptions::default()
+        },
+        // Nobody makes service accounts or looks after nodes here, and the sample of a LimitRange fits no sample of a Pod.
+        disabled_admission: ["ServiceAccount", "TaintNodesByCondition", "LimitRanger"]
+            .map(str::to_owned)
+            .into(),
         max_reads: 400,
         max_writes: 200,
         event_ttl: Duration::from_secs(3600),
@@ -276,6 +290,8 @@ async fn ready(http: &Http) {
 /// A REST client that keeps one connection.
 #[derive(Clone)]
 pub struct Http {
+    /// Sent with every request.
+    headers: Vec<(String, String)>,
     address: SocketAddr,
     tls: Arc<rustls::ClientConfig>,
     connection: Arc<Mutex<Option<(SendRequest<Full<Bytes>>, Tasks)>>>,
@@ -284,6 +300,13 @@ pub struct Http {
 pub type CallError = Box<dyn std::error::Error + Send + Sync>;
 
 impl Http {
+    /// The same with another header in every request.
+    pub fn with(&self, name: &str, value: &str) -> Self {
+        let mut http = self.clone();
+        http.headers.push((name.to_owned(), value.to_owned()));
+        http
+    }
+
     /// A connection that speaks HTTP/1.1.
     pub async fn raw(&self) -> Result<tokio_rustls::client::TlsStream<TcpStream>, CallError> {
         let stream = TcpStream::connect(self.address).await?;
@@ -319,6 +342,9 @@ impl Http {
         }
         for (name, value) in headers {
             request = request.header(*name, *value);
+        }
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
         }
         request.body(Full::new(body)).expect("a request")
     }

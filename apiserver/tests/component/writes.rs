@@ -164,7 +164,7 @@ fn a_pod_is_bound_once_and_evicted() {
         let server = Server::start().await;
         let http = server.http("admin");
         let pod = http.create(PODS, sample(kind("", "Pod"), "p")).await;
-        assert_eq!(text(&pod, "/spec/serviceAccountName"), "default");
+        assert_eq!(pod["spec"]["priority"], 0);
         assert_eq!(pod["spec"]["tolerations"].as_array().map(Vec::len), Some(2), "{pod}");
         assert_eq!(text(&pod, "/status/phase"), "Pending");
         let binding = |node: &str| json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "p"}, "target": {"kind": "Node", "name": node}});

@@ -156,6 +156,7 @@ impl Cluster {
             },
             terminated_pod_gc_threshold: 12500,
             root_ca: Some("certificates".into()),
+            token_key: None,
         }
     }
 

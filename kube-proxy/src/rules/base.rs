@@ -98,10 +98,16 @@ fn translation(params: &Params) -> Vec<BaseChain> {
     dispatch
         .push("fib daddr type local ip daddr != 127.0.0.0/8 meta l4proto . th dport vmap @nodeports".into());
     let hook = || vec!["jump dispatch".to_owned()];
-    let postrouting = vec![
+    let mut postrouting = vec![
         format!("meta mark & {BIT} == {BIT} meta mark set meta mark xor {BIT} masquerade fully-random"),
         "ct status dnat ip saddr . ip daddr @hairpin masquerade fully-random".into(),
     ];
+    if !params.cluster_cidrs.is_empty() {
+        // Who is no pod, such as the API server, knows no way back to one.
+        let pods = one_of(&params.cluster_cidrs.iter().map(ToString::to_string).collect::<Vec<_>>());
+        postrouting
+            .push(format!("ct status dnat ip saddr {pods} ip daddr != {pods} masquerade fully-random"));
+    }
     vec![
         ("dispatch", None, dispatch),
         ("nat-prerouting", Some("type nat hook prerouting priority -100;"), hook()),

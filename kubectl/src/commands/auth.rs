@@ -1,5 +1,7 @@
 //! `kubectl auth whoami|can-i`.
 
+mod list;
+
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -29,14 +31,22 @@ enum Sub {
 #[derive(Args, Debug)]
 struct CanI {
     /// VERB
-    verb: String,
+    #[arg(required_unless_present = "list")]
+    verb: Option<String>,
     /// TYPE, TYPE/NAME or a path such as /healthz
-    what: String,
+    #[arg(required_unless_present = "list")]
+    what: Option<String>,
     /// Name
     name: Option<String>,
     /// In all namespaces
     #[arg(long, short = 'A')]
     all_namespaces: bool,
+    /// Print all allowed actions
+    #[arg(long)]
+    list: bool,
+    /// Print allowed actions without headers
+    #[arg(long)]
+    no_headers: bool,
     /// Do not print anything
     #[arg(long, short = 'q')]
     quiet: bool,
@@ -87,19 +97,61 @@ async fn whoami(session: &Session, output: &str) -> Result<()> {
 }
 
 impl CanI {
+    async fn show_all(&self, session: &Session) -> Result<()> {
+        if self.verb.is_some() || self.what.is_some() || self.name.is_some() || self.quiet {
+            return Err(Error::message("list option must be specified with no arguments"));
+        }
+        let body = json!({
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectRulesReview",
+            "spec": {"namespace": session.namespace().await?},
+        });
+        let path = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews";
+        let review = session.json(&Call::post(path, &body)).await?;
+        let mut lines = Vec::new();
+        if !self.no_headers {
+            lines.push("Resources\tNon-Resource URLs\tResource Names\tVerbs".to_owned());
+        }
+        lines.extend(list::rows(&review));
+        lines.push(String::new());
+        print(&tabwriter::align(&lines.join("\n"), tabwriter::TABLE))?;
+        if review["status"]["incomplete"] == true {
+            let error = review["status"]["evaluationError"].as_str().unwrap_or_default();
+            let mut message = "the list may be incomplete".to_owned();
+            if !error.is_empty() {
+                message += &format!(": {error}");
+            }
+            crate::output::warn(format!("warning: {message}"));
+        }
+        Ok(())
+    }
+
     async fn run(self, session: &Session) -> Result<()> {
-        let spec = if self.what.starts_with('/') {
-            json!({"nonResourceAttributes": {"verb": self.verb, "path": self.what}})
+        if self.list {
+            return self.show_all(session).await;
+        }
+        let (verb, what) = (self.verb.clone().unwrap_or_default(), self.what.clone().unwrap_or_default());
+        let spec = if what.starts_with('/') {
+            json!({"nonResourceAttributes": {"verb": verb, "path": what}})
         } else {
-            let (kind, name) = self
-                .what
-                .split_once('/')
-                .map_or((self.what.as_str(), self.name.as_deref()), |(k, n)| (k, Some(n)));
-            let mut attributes = json!({"verb": self.verb});
+            let (kind, name) =
+                what.split_once('/').map_or((what.as_str(), self.name.as_deref()), |(k, n)| (k, Some(n)));
+            let mut attributes = json!({"verb": verb});
             match session.resource(kind).await {
                 Ok(resource) => {
                     attributes["group"] = json!(resource.group);
                     attributes["resource"] = json!(resource.plural);
+                    if !resource.namespaced && kind != "*" {
+                        crate::output::warn(format!(
+                            "Warning: resource '{}' is not namespace scoped{}",
+                            resource.plural,
+                            if resource.group.is_empty() {
+                                String::new()
+                            } else {
+                                format!(" in group '{}'", resource.group)
+                            }
+                        ));
+                    }
                     if resource.namespaced && !self.all_namespaces {
                         attributes["namespace"] = json!(session.namespace().await?);
                     }

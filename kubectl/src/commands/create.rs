@@ -12,6 +12,7 @@ use crate::resource::targets;
 use crate::session::{Call, Session};
 
 mod service;
+mod token;
 
 /// Create a resource from a file or from stdin
 #[derive(Args, Debug)]
@@ -61,6 +62,8 @@ enum Sub {
     Service(service::Service),
     /// Create a job with the specified name
     Job(Job),
+    /// Request a service account token
+    Token(token::Token),
 }
 
 #[derive(Args, Debug)]
@@ -178,6 +181,7 @@ impl Create {
                 let (object, how) = s.object()?;
                 submit(session, &how, object, created("failed to create service:")).await
             }
+            Some(Sub::Token(t)) => t.run(session).await,
             Some(Sub::Job(j)) => submit(session, &j.how, j.object(), created("failed to create job:")).await,
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, ProjectedVolumeSource, Secret};
 
-use super::{Payload, VolumeError, config_map, downward_api, secret};
+use super::{File, Payload, VolumeError, config_map, downward_api, secret};
 use crate::objects::Objects;
 use crate::pod::env::Facts;
 
@@ -14,14 +14,17 @@ use crate::pod::env::Facts;
 pub struct Fetched {
     config_maps: HashMap<String, Arc<ConfigMap>>,
     secrets: HashMap<String, Arc<Secret>>,
+    /// By the path of their file.
+    tokens: HashMap<String, String>,
 }
 
 /// Reads the objects that the sources name.
 pub async fn fetch(
     objects: &Objects,
-    namespace: &str,
+    pod: &Pod,
     source: &ProjectedVolumeSource,
 ) -> Result<Fetched, VolumeError> {
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let mut fetched = Fetched::default();
     for part in source.sources.iter().flatten() {
         if let Some(map) = &part.config_map {
@@ -31,6 +34,10 @@ pub async fn fetch(
         if let Some(secret) = &part.secret {
             let object = objects.secret(namespace, &secret.name).await?;
             fetched.secrets.extend(object.map(|o| (secret.name.clone(), o)));
+        }
+        if let Some(source) = &part.service_account_token {
+            let token = objects.tokens().get(pod, source).await.map_err(VolumeError::Token)?;
+            fetched.tokens.insert(source.path.clone(), token);
         }
     }
     Ok(fetched)
@@ -57,8 +64,12 @@ pub fn payload(
         } else if let Some(downward) = &part.downward_api {
             let items = downward.items.as_deref().unwrap_or_default();
             payload.extend(downward_api::payload(pod, items, default, facts)?);
-        } else if part.service_account_token.is_some() {
-            return Err(VolumeError::NoTokens);
+        } else if let Some(source) = &part.service_account_token {
+            let token = fetched.tokens.get(&source.path).cloned().unwrap_or_default();
+            // A group of the pod's own reads it through that group; nobody else needs to.
+            let shared = pod.spec.as_ref().and_then(|s| s.security_context.as_ref()?.fs_group).is_some();
+            let mode = if shared { 0o600 } else { config_map::mode(None, default) };
+            payload.insert(source.path.clone(), File { data: token.into_bytes(), mode });
         } else {
             return Err(VolumeError::Unsupported("clusterTrustBundle".into()));
         }
@@ -73,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sources_share_one_directory_and_tokens_are_refused() {
+    fn sources_share_one_directory() {
         let fetched = Fetched {
             config_maps: [(
                 "c".to_owned(),
@@ -85,6 +96,7 @@ mod tests {
                 Arc::new(serde_json::from_value(json!({"data": {"b": "Mg=="}})).unwrap()),
             )]
             .into(),
+            tokens: [("t".to_owned(), "secret".to_owned())].into(),
         };
         let make = |sources| {
             let source = serde_json::from_value(json!({"sources": sources})).unwrap();
@@ -92,6 +104,7 @@ mod tests {
         };
         let made = make(json!([{"configMap": {"name": "c"}}, {"secret": {"name": "s"}}])).unwrap();
         assert_eq!(made.keys().collect::<Vec<_>>(), ["a", "b"]);
-        assert!(matches!(make(json!([{"serviceAccountToken": {"path": "t"}}])), Err(VolumeError::NoTokens)));
+        let made = make(json!([{"serviceAccountToken": {"path": "t"}}])).unwrap();
+        assert_eq!(made["t"], File { data: b"secret".to_vec(), mode: 0o644 });
     }
 }

@@ -181,7 +181,7 @@ impl Node {
         cgroups.prepare(1 << 30, 1000).unwrap();
         Arc::new(Context {
             recorder: Recorder::new(&client, "kubelet", "node", clock.clone(), &tasks.spawner()),
-            objects: kubelet::objects::Objects::new(&client),
+            objects: kubelet::objects::Objects::new(&client, &clock, &tasks.spawner()),
             images: kubelet::images::Images::new(self.runtime.clone()),
             services: Informer::new(client.all::<Service>(), ListParams::default()).store(),
             reporter: kubelet::report::Reporter::new(&client, &tasks.spawner()),

@@ -7,8 +7,10 @@ impl OnNode for Fake {
         pod.starts_with(node)
     }
     fn refers(&self, node: &str, _: &str, reference: &Reference<'_>) -> bool {
-        let (Reference::Secret(name) | Reference::ConfigMap(name) | Reference::ServiceAccount(name)) =
-            reference;
+        let (Reference::Secret(name)
+        | Reference::ConfigMap(name)
+        | Reference::ServiceAccount(name)
+        | Reference::Claim(name)) = reference;
         name.starts_with(node)
     }
 }
@@ -22,15 +24,17 @@ fn check(request: &str, wanted: bool) {
     let (namespace, name) = words[2].split_once('/').expect("namespace/name");
     let subresource = path.get(2).map(|s| kind.subresource(s).expect("a subresource"));
     let field_selector = words.get(3).copied().unwrap_or_default();
-    let resource = Resource { kind, namespace, name, subresource, field_selector };
-    assert_eq!(authorize("n1", words[0], &resource, &Fake).is_ok(), wanted, "{request}");
+    let resource = Resource::of(kind, namespace, name, subresource, field_selector);
+    let rules = crate::auth::rbac::bootstrap::node_rules();
+    let ask = Ask { node: "n1", rules: &rules, pods: &Fake };
+    assert_eq!(authorize(&ask, &Request::Resource(words[0], resource)).is_ok(), wanted, "{request}");
 }
 
 #[test]
 fn a_kubelet_may_do_what_concerns_its_node() {
     for allowed in [
         "get /Node /n1",
-        "list /Node /",
+        "list /Node / metadata.name=n1",
         "create /Node /",
         "patch /Node/status /n1",
         "update /Node /n1",
@@ -44,8 +48,8 @@ fn a_kubelet_may_do_what_concerns_its_node() {
         "create /Event d/",
         "patch events.k8s.io/Event d/e",
         "list /Service /",
-        "watch discovery.k8s.io/EndpointSlice /",
         "get /Secret d/n1-secret",
+        "get /ServiceAccount d/n1-account",
         "watch /ConfigMap d/ metadata.name=n1-config",
     ] {
         check(allowed, true);
@@ -56,6 +60,10 @@ fn a_kubelet_may_do_what_concerns_its_node() {
 fn a_kubelet_may_not_touch_what_is_of_others() {
     for denied in [
         "update /Node /n2",
+        "list /Node /",
+        "get /Node /n2",
+        "get /ServiceAccount d/other",
+        "list /ServiceAccount d/",
         "patch /Node/status /n2",
         "delete /Node /n1",
         "create coordination.k8s.io/Lease default/",
@@ -76,6 +84,7 @@ fn a_kubelet_may_not_touch_what_is_of_others() {
         "create /Secret d/",
         "watch /ConfigMap d/ metadata.name=n2-config",
         "update /Service d/s",
+        "watch discovery.k8s.io/EndpointSlice /",
         "get apps/Deployment d/x",
         "list /Namespace /",
         "list /Event d/",
