@@ -25,6 +25,7 @@ test  etcdctl                         etcd-client
 test  /bin/busybox                    busybox-static
 test  script                          bsdutils
 test  ps                              procps
+test  openssl                         openssl
 test  git                             git
 '
 
