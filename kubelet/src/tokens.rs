@@ -191,7 +191,7 @@ mod tests {
             now.duration_until(renewal(now, expires)).as_secs()
         };
         assert_eq!(after(600), 480);
-        assert_eq!(after(3607), 2884);
+        assert_eq!(after(3607), 2885);
         assert_eq!(after(30 * 86400), 86400);
         assert_eq!(after(-5), 1);
     }
