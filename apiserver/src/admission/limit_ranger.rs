@@ -104,7 +104,7 @@ pub fn pod_problems(pod: &Object, ranges: &[LimitRange]) -> Vec<String> {
                     for container in &containers {
                         for (name, amount) in amounts(container, part) {
                             let entry = sum.entry(name).or_insert(Amount::ZERO);
-                            *entry = *entry + amount;
+                            *entry += amount;
                         }
                     }
                     for container in &init {
