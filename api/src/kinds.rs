@@ -11,7 +11,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::schema::conform::conform;
-use crate::schema::{Definitions, describe, full_name, record};
+use crate::schema::{Definitions, full_name, record};
 
 pub mod custom;
 mod table;
@@ -197,28 +197,10 @@ fn decoder<K: Question>(definitions: &mut Definitions) {
 
 impl Kind {
     const fn of<K: Typed>() -> Self {
-        Self {
-            group: K::GROUP,
-            version: K::VERSION,
-            api_version: K::API_VERSION,
-            kind: K::KIND,
-            list_kind: K::LIST_KIND,
-            plural: K::URL_PATH_SEGMENT,
-            short_names: &[],
-            categories: &[],
-            namespaced: <K::Scope as Scope>::NAMESPACED,
-            nature: Nature::Stored,
-            subresources: &[],
-            generation: false,
-            normalize: normalize::<K>,
-            describe: describe::<K>,
-            #[cfg(test)]
-            record: decoder::<K>,
-            #[cfg(test)]
-            round: |value| serde_json::to_value(K::deserialize(value)?),
-            singular: None,
-            custom: None,
-        }
+        let mut row = Self::review::<K>();
+        row.list_kind = K::LIST_KIND;
+        row.nature = Nature::Stored;
+        row
     }
 
     /// A row whose objects are questions.

@@ -22,7 +22,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
 use serde_json::{Map, Value, json};
 
 use crate::kinds::KINDS;
-use crate::schema::{Definitions, Shape, record};
+use crate::schema::{Definitions, Shape, record, schema_or};
 
 pub use encode::{encode, encode_event, encode_list, encode_status, knows};
 
@@ -233,12 +233,6 @@ static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
         nothing: Numbers::new(),
     }
 });
-
-/// Whether a field of a schema holds a schema or something simpler.
-fn schema_or(field: &str, type_name: &str) -> bool {
-    type_name.ends_with(".JSONSchemaProps")
-        && matches!(field, "additionalItems" | "additionalProperties" | "items")
-}
 
 fn numbers(
     of: &'static str,

@@ -10,8 +10,6 @@ use std::sync::{LazyLock, OnceLock};
 
 use serde::de::DeserializeOwned;
 
-use crate::kinds::Typed;
-
 pub mod conform;
 pub mod merging;
 #[cfg(test)]
@@ -113,17 +111,16 @@ pub fn fields(name: &str) -> &'static Fields {
     })
 }
 
-/// Adds a kind and all types that it is made of; gives the full name of the kind's own, such as
-/// `io.k8s.api.apps.v1.Deployment`.
-pub fn describe<K: Typed>(definitions: &mut Definitions) -> String {
-    record::<K>(definitions)
-}
-
-/// As [`describe`], for a type that is no object of its own, such as `Eviction`.
+/// Adds a type and all that it is made of; gives its full name, such as `io.k8s.api.apps.v1.Deployment`.
 pub fn record<T: DeserializeOwned>(definitions: &mut Definitions) -> String {
     let name = full_name(type_name::<T>());
     add(definitions, &name);
     name
+}
+
+/// Whether a field of a JSON schema holds a schema or something simpler.
+pub(crate) fn schema_or(field: &str, of: &str) -> bool {
+    of.ends_with(".JSONSchemaProps") && matches!(field, "additionalItems" | "additionalProperties" | "items")
 }
 
 fn add(definitions: &mut Definitions, name: &str) {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use jiff::fmt::strtime;
 use serde_json::{Map, Value};
 
-use super::{Shape, fields};
+use super::{Shape, fields, schema_or};
 use crate::kinds::DecodeError;
 
 /// A document as the type `name` knows it: fields that it has, points in time in UTC, amounts as texts.
@@ -37,11 +37,6 @@ pub fn conform(name: &str, fixed: (&str, &str), value: Value) -> Result<Value, D
         conformed.entry("metadata").or_insert_with(|| Value::Object(Map::new()));
     }
     Ok(Value::Object(conformed))
-}
-
-/// Whether a field of a schema holds a schema or something simpler.
-fn schema_or(field: &str, of: &str) -> bool {
-    of.ends_with(".JSONSchemaProps") && matches!(field, "additionalItems" | "additionalProperties" | "items")
 }
 
 /// The name without its package.
