@@ -10,7 +10,6 @@ stage=${1:-run}
 
 # Lines of: the earliest stage that needs it, a program or file that shows that it is there, packages that have it.
 wanted='
-run   etcd                            etcd-server,etcd
 run   containerd                      containerd
 run   runc                            runc
 run   /usr/lib/cni/ptp,/opt/cni/bin/ptp  containernetworking-plugins
@@ -21,6 +20,7 @@ build cc                              gcc
 build /usr/include/stdio.h            libc6-dev
 build protoc                          protobuf-compiler
 build /usr/include/google/protobuf/descriptor.proto,/usr/local/include/google/protobuf/descriptor.proto  libprotobuf-dev
+test  etcd                            etcd-server,etcd
 test  etcdctl                         etcd-client
 test  /bin/busybox                    busybox-static
 test  script                          bsdutils

@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::boot::{self, Boot};
 use crate::cluster::{Cluster, DEFAULT_NAME, Paths};
-use crate::commands::{Target, demo, down, image, logs, node, process, status, up};
+use crate::commands::{Target, backup, demo, down, image, logs, node, process, status, up};
 
 /// Runs a Kubernetes cluster on this machine: each node with namespaces, a container runtime, a kubelet and a proxy of
 /// its own.
@@ -43,6 +43,10 @@ enum Command {
     Down,
     /// Show every process, its health, memory and log, and every node.
     Status(status::StatusArgs),
+    /// Write the cluster's state to a file.
+    Backup(backup::FileArgs),
+    /// Replace the cluster's state by that of a file which `backup` wrote.
+    Restore(backup::FileArgs),
     /// Print the admin's kubeconfig.
     Kubeconfig,
     /// Print a component's log.
@@ -105,6 +109,8 @@ async fn dispatch(command: &Command, target: &Target) -> anyhow::Result<()> {
         Command::Up(args) => up::run(target, args).await,
         Command::Down => down::run(target).await,
         Command::Status(args) => status::run(target, args).await,
+        Command::Backup(args) => backup::backup(target, args).await,
+        Command::Restore(args) => backup::restore(target, args).await,
         Command::Kubeconfig => {
             target.cluster()?;
             print!("{}", std::fs::read_to_string(target.paths.kubeconfig("admin"))?);

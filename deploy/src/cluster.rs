@@ -6,6 +6,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
+use crate::components::Store;
 use serde::{Deserialize, Serialize};
 
 use crate::network::Cidr;
@@ -173,6 +174,9 @@ pub struct Cluster {
     pub subnet: Cidr,
     /// The ports on the host.
     pub ports: Ports,
+    /// What keeps the state.
+    #[serde(default = "Store::of_old")]
+    pub store: Store,
     /// The nodes.
     pub nodes: Vec<Node>,
     /// Whether packets may leave the nodes for the world.
@@ -340,6 +344,7 @@ mod tests {
             bin_dir: "/bin".into(),
             subnet: "172.30.0.0/24".parse().unwrap(),
             ports: Ports::DEFAULT,
+            store: Default::default(),
             nodes: Vec::new(),
             egress: false,
             snapshotter: "overlayfs".into(),

@@ -13,6 +13,7 @@ use crate::process::{Launch, Place, Record};
 use crate::rest::Rest;
 use crate::supervise::{Client, Request, State};
 
+pub mod backup;
 pub mod demo;
 pub mod down;
 pub mod image;

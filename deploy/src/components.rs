@@ -1,10 +1,14 @@
 //! The cluster's processes: what each is, with which flags it runs, and what it waits for.
 
+mod store;
+
 use std::path::{Path, PathBuf};
 
 use crate::cluster::{
     CLUSTER_DOMAIN, Cluster, DNS_IP, NODE_PORT_RANGE, Node, POD_RANGE, Paths, SERVICE_RANGE, short_hash,
 };
+
+pub use store::Store;
 
 /// How one finds out that a process does its work.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -143,7 +147,8 @@ struct Writer<'a> {
 /// All processes of the cluster.
 pub fn specs(cluster: &Cluster, paths: &Paths) -> Vec<Spec> {
     let writer = Writer { cluster, paths };
-    let mut all = vec![writer.etcd(), writer.apiserver(), writer.scheduler(), writer.controller_manager()];
+    let mut all: Vec<Spec> = writer.store().into_iter().collect();
+    all.extend([writer.apiserver(), writer.scheduler(), writer.controller_manager()]);
     for node in &cluster.nodes {
         all.extend([
             writer.machine(node),
@@ -153,6 +158,11 @@ pub fn specs(cluster: &Cluster, paths: &Paths) -> Vec<Spec> {
         ]);
     }
     all
+}
+
+/// The API server's flags that say where the state lies.
+pub fn store_flags(cluster: &Cluster, paths: &Paths) -> Vec<String> {
+    Writer { cluster, paths }.store_flags()
 }
 
 /// Turns lines of `--flag` and `value` into arguments.
@@ -194,44 +204,10 @@ impl Writer<'_> {
         self.cluster.bin_dir.join(name)
     }
 
-    fn etcd(&self) -> Spec {
-        let (client, peer) = (self.cluster.ports.etcd, self.cluster.ports.etcd_peer);
-        let (client, peer) = (format!("https://127.0.0.1:{client}"), format!("https://127.0.0.1:{peer}"));
-        let pair = |file: &str| self.pki(file);
-        let args = flags([
-            ("name", "default".into()),
-            ("data-dir", text(self.paths.state.join("etcd"))),
-            ("listen-client-urls", client.clone()),
-            ("advertise-client-urls", client),
-            ("listen-peer-urls", peer.clone()),
-            ("initial-advertise-peer-urls", peer.clone()),
-            ("initial-cluster", format!("default={peer}")),
-            ("client-cert-auth", "true".into()),
-            ("trusted-ca-file", pair("etcd-ca.crt")),
-            ("cert-file", pair("etcd.crt")),
-            ("key-file", pair("etcd.key")),
-            ("peer-client-cert-auth", "true".into()),
-            ("peer-trusted-ca-file", pair("etcd-ca.crt")),
-            ("peer-cert-file", pair("etcd.crt")),
-            ("peer-key-file", pair("etcd.key")),
-            // The only member elects itself; a long time-out would only delay that.
-            ("heartbeat-interval", "50".into()),
-            ("election-timeout", "500".into()),
-            ("logger", "zap".into()),
-        ]);
-        let program = crate::host::find_program("etcd").unwrap_or_else(|| "/usr/bin/etcd".into());
-        let port = self.cluster.ports.etcd;
-        let probe = Probe::Https { port, path: "/health", ca: "etcd-ca", client: "apiserver-etcd-client" };
-        self.spec("etcd", program, args, &[], probe)
-    }
-
     fn apiserver(&self) -> Spec {
         let gateway = self.cluster.gateway();
-        let args = flags([
-            ("etcd-servers", format!("https://127.0.0.1:{}", self.cluster.ports.etcd)),
-            ("etcd-cafile", self.pki("etcd-ca.crt")),
-            ("etcd-certfile", self.pki("apiserver-etcd-client.crt")),
-            ("etcd-keyfile", self.pki("apiserver-etcd-client.key")),
+        let mut args = self.store_flags();
+        args.extend(flags([
             ("bind-address", format!("127.0.0.1,{gateway}")),
             ("secure-port", self.cluster.ports.api.to_string()),
             ("advertise-address", gateway.to_string()),
@@ -243,9 +219,15 @@ impl Writer<'_> {
             ("service-account-signing-key-file", self.pki("sa.key")),
             ("service-cluster-ip-range", SERVICE_RANGE.into()),
             ("service-node-port-range", NODE_PORT_RANGE.into()),
-        ]);
+        ]));
         let probe = Probe::Https { port: self.cluster.ports.api, path: "/readyz", ca: "ca", client: "admin" };
-        self.spec("kube-apiserver", self.ours("kube-apiserver"), args, &["etcd"], probe)
+        self.spec(
+            "kube-apiserver",
+            self.ours("kube-apiserver"),
+            args,
+            self.cluster.store.process().as_slice(),
+            probe,
+        )
     }
 
     fn serving(&self, name: &str) -> Vec<String> {
@@ -407,12 +389,13 @@ mod tests {
     use super::*;
     use crate::cluster::Ports;
 
-    fn all() -> Vec<Spec> {
+    fn cluster() -> Cluster {
         let mut cluster = Cluster {
             name: "t".into(),
             bin_dir: "/opt/bin".into(),
             subnet: "172.30.0.0/24".parse().unwrap(),
             ports: Ports::DEFAULT,
+            store: Default::default(),
             nodes: Vec::new(),
             egress: false,
             snapshotter: "overlayfs".into(),
@@ -421,7 +404,11 @@ mod tests {
             extra_args: [("kubelet".to_owned(), vec!["--max-pods=7".to_owned()])].into(),
         };
         cluster.grow(2);
-        specs(&cluster, &Paths::new(Path::new("/var/lib/coxswain"), "t"))
+        cluster
+    }
+
+    fn all() -> Vec<Spec> {
+        specs(&cluster(), &Paths::new(Path::new("/var/lib/coxswain"), "t"))
     }
 
     #[test]
@@ -434,6 +421,24 @@ mod tests {
             assert!(seen.insert(spec.id.clone()), "{} is there twice", spec.id);
         }
         assert_eq!(seen.len(), 4 + 2 * 4);
+    }
+
+    #[test]
+    fn the_api_server_waits_for_the_store_that_was_chosen() {
+        let of = |store: Store| {
+            let mut cluster = cluster();
+            cluster.store = store;
+            specs(&cluster, &Paths::new(Path::new("/var/lib/coxswain"), "t"))
+        };
+        for (store, name) in [(Store::Lite, "etcd-lite"), (Store::Etcd, "etcd")] {
+            let all = of(store);
+            assert_eq!((all[0].id.as_str(), all[1].after.as_slice()), (name, &[name.to_owned()][..]));
+        }
+        let servers = vec!["http://10.0.0.1:2379".into(), "http://10.0.0.2:2379".into()];
+        let all = of(Store::External { servers, ca: Some("/ca".into()), cert: None, key: None });
+        assert_eq!((all[0].id.as_str(), all[0].after.len()), ("kube-apiserver", 0));
+        let etcd: Vec<_> = all[0].args.iter().filter(|a| a.starts_with("--etcd")).collect();
+        assert_eq!(etcd, ["--etcd-servers=http://10.0.0.1:2379,http://10.0.0.2:2379", "--etcd-cafile=/ca"]);
     }
 
     #[test]
@@ -476,7 +481,7 @@ mod tests {
         }
         check_find("supervisor", Ok("supervisor"));
         check_find("kubelet", Err("say which of node-1/kubelet, node-2/kubelet"));
-        check_find("nonsense", Err("there are: etcd, kube-apiserver"));
+        check_find("nonsense", Err("there are: etcd-lite, kube-apiserver"));
         check_find("kubelet@node-9", Err("no component is called"));
     }
 }

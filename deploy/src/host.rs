@@ -194,8 +194,9 @@ pub fn overlay_works(dir: &Path) -> bool {
     works
 }
 
-/// What keeps the launcher from working on this machine: every reason, in words that say what to do.
-pub fn obstacles(cni_bin_dir: &Path) -> Vec<String> {
+/// What keeps the launcher from working on this machine: every reason, in words that say what to do. `etcd` says
+/// whether it has to start one.
+pub fn obstacles(cni_bin_dir: &Path, etcd: bool) -> Vec<String> {
     let mut problems = Vec::new();
     if !rustix::process::geteuid().is_root() {
         problems.push("it needs root: run it with sudo".to_owned());
@@ -209,7 +210,7 @@ pub fn obstacles(cni_bin_dir: &Path) -> Vec<String> {
         ("containerd-shim-runc-v2", "containerd"),
         ("runc", "runc"),
     ] {
-        if find_program(program).is_none() {
+        if (program != "etcd" || etcd) && find_program(program).is_none() {
             problems.push(format!(
                 "{program} is not installed (Debian package {package}); `make deps` installs it"
             ));

@@ -30,9 +30,14 @@ impl Host {
         let home = TempDir::with_prefix("coxswain-deploy-").unwrap();
         let host = Self { name, home };
         fs::create_dir(host.home.path().join("bin")).unwrap();
-        for component in
-            ["kube-apiserver", "kube-scheduler", "kube-controller-manager", "kubelet", "kube-proxy"]
-        {
+        for component in [
+            "etcd-lite",
+            "kube-apiserver",
+            "kube-scheduler",
+            "kube-controller-manager",
+            "kubelet",
+            "kube-proxy",
+        ] {
             let path = host.home.path().join("bin").join(component);
             fs::write(&path, "#!/bin/sh\necho this is not the component >&2\nexit 3\n").unwrap();
             fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
@@ -168,7 +173,7 @@ fn an_up_that_fails_names_the_step_and_its_log_and_can_be_undone() {
     fs::create_dir(host.home.path().join("kube")).unwrap();
     fs::write(host.kubeconfig(), "apiVersion: v1\nkind: Config\ncurrent-context: mine\n").unwrap();
     let before = host.traces();
-    let up = host.coxswain(&["up", "--nodes", "2", "--egress", "--timeout", "60"]);
+    let up = host.coxswain(&["up", "--etcd", "--nodes", "2", "--egress", "--timeout", "60"]);
     assert_eq!(up.status.code(), Some(1));
     let said = text(&up.stderr);
     for part in [
@@ -194,7 +199,7 @@ fn an_up_that_is_killed_at_any_moment_can_be_undone() {
     let host = Host::new("killed");
     let before = host.traces();
     for millis in [0, 40, 120, 250, 400, 600, 900] {
-        let mut up = host.start(&["up", "--nodes", "2"]);
+        let mut up = host.start(&["up", "--etcd", "--nodes", "2"]);
         std::thread::park_timeout(Duration::from_millis(millis));
         up.kill().unwrap();
         up.wait().unwrap();
@@ -206,7 +211,7 @@ fn an_up_that_is_killed_at_any_moment_can_be_undone() {
 #[test]
 fn what_lives_when_the_supervisor_dies_is_adopted() {
     let host = Host::new("adopt");
-    let mut up = host.start(&["up", "--nodes", "1"]);
+    let mut up = host.start(&["up", "--etcd", "--nodes", "1"]);
     up.wait().unwrap();
     let (etcd, containerd) = (host.pid("etcd").unwrap(), host.pid("node-1/containerd").unwrap());
     let supervisor = host.pid("supervisor").unwrap();
@@ -229,7 +234,7 @@ fn what_lives_when_the_supervisor_dies_is_adopted() {
 #[test]
 fn a_stopped_node_is_dead_and_stays_so_until_it_is_started() {
     let host = Host::new("power");
-    let mut up = host.start(&["up", "--nodes", "2"]);
+    let mut up = host.start(&["up", "--etcd", "--nodes", "2"]);
     up.wait().unwrap();
     let stopped = host.coxswain(&["node", "stop", "node-2"]);
     assert!(stopped.status.success(), "{}", text(&stopped.stderr));
@@ -250,7 +255,7 @@ fn a_stopped_node_is_dead_and_stays_so_until_it_is_started() {
 #[test]
 fn two_clusters_on_one_host_do_not_touch_each_other() {
     let host = Host::new("pair");
-    let mut up = host.start(&["up", "--nodes", "1"]);
+    let mut up = host.start(&["up", "--etcd", "--nodes", "1"]);
     up.wait().unwrap();
     let etcd = host.pid("etcd").unwrap();
     let other = format!("{}-b", host.name);
@@ -258,7 +263,7 @@ fn two_clusters_on_one_host_do_not_touch_each_other() {
         let mut command = host.command(env!("CARGO_BIN_EXE_coxswain"), args);
         command.env("COXSWAIN_NAME", &other).output().unwrap()
     };
-    let said = text(&second(&["up", "--nodes", "1"]).stderr);
+    let said = text(&second(&["up", "--etcd", "--nodes", "1"]).stderr);
     assert!(said.contains("✓ etcd") && said.contains("✓ network"), "{said}");
     let down = second(&["down"]);
     assert!(down.status.success(), "{}", text(&down.stderr));

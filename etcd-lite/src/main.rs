@@ -58,6 +58,9 @@ enum Command {
         /// How much to increase the latest revision after restore.
         #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(i64).range(0..=1 << 40))]
         bump_revision: i64,
+        /// The least that the latest revision becomes.
+        #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(i64).range(0..=1 << 42))]
+        revision_at_least: i64,
         /// Mark the latest revision after restore as the point of scheduled compaction.
         #[arg(long)]
         mark_compacted: bool,
@@ -130,8 +133,8 @@ fn run(args: Args) -> anyhow::Result<()> {
             let serve = async { etcd_lite::run(config, shutdown::signals()).await };
             runtime.block_on(serve).context("etcd-lite failed")
         }
-        Some(Command::Restore { file, data_dir, bump_revision, mark_compacted }) => {
-            let options = RestoreOptions { bump_revision, mark_compacted };
+        Some(Command::Restore { file, data_dir, bump_revision, revision_at_least, mark_compacted }) => {
+            let options = RestoreOptions { bump_revision, revision_at_least, mark_compacted };
             let revision =
                 restore(&file, &data_dir, options).context("the snapshot could not be restored")?;
             tracing::info!(revision, data_dir = %data_dir.display(), "restored");

@@ -114,6 +114,8 @@ pub enum RestoreError {
 pub struct RestoreOptions {
     /// Added to the revision, so that it is beyond all that were given out after the snapshot was taken.
     pub bump_revision: i64,
+    /// The least that the revision becomes.
+    pub revision_at_least: i64,
     /// Forget all revisions before, so that watches which know a later one begin anew.
     pub mark_compacted: bool,
 }
@@ -146,7 +148,8 @@ pub fn restore(file: &Path, data_dir: &Path, options: RestoreOptions) -> Result<
             match entry.kind {
                 Kind::State => {
                     let mut state = log::State::decode(entry.body).map_err(EngineError::from)?;
-                    state.revision += options.bump_revision.max(0);
+                    state.revision =
+                        (state.revision + options.bump_revision.max(0)).max(options.revision_at_least);
                     if options.mark_compacted {
                         state.compacted = state.revision;
                     }

@@ -63,7 +63,7 @@ fn with_api(paths: &Paths, who: &str) -> Vec<String> {
 mod tests {
     use super::*;
     use coxswain::cluster::Ports;
-    use coxswain::components::specs;
+    use coxswain::components::{Store, specs};
 
     #[test]
     fn upstream_gets_the_same_certificates_ports_and_data() {
@@ -72,6 +72,7 @@ mod tests {
             bin_dir: "/opt/bin".into(),
             subnet: "172.30.0.0/24".parse().unwrap(),
             ports: Ports::DEFAULT,
+            store: Store::Etcd,
             nodes: Vec::new(),
             egress: false,
             snapshotter: "overlayfs".into(),

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use component::clock::Clock;
 use component::tls::{ClientTls, client_config};
 use coxswain::cluster::{Cluster, Paths, Ports};
-use coxswain::components::{Probe, Spec, specs};
+use coxswain::components::{Probe, Spec, Store, specs};
 use coxswain::{certs, kubeconfig};
 use tempfile::TempDir;
 
@@ -61,11 +61,16 @@ impl World {
     pub fn new(flavor: &Flavor) -> Result<Self> {
         let dir = TempDir::with_prefix("coxswain-bench-").context("a folder for the data")?;
         let (Flavor::Coxswain(bin_dir) | Flavor::Upstream(bin_dir)) = flavor;
+        let store = match flavor {
+            Flavor::Coxswain(_) => Store::Lite,
+            Flavor::Upstream(_) => Store::Etcd,
+        };
         let cluster = Cluster {
             name: "bench".into(),
             bin_dir: std::fs::canonicalize(bin_dir).with_context(|| bin_dir.display().to_string())?,
             subnet: crate::netns::SUBNET.parse().map_err(anyhow::Error::msg)?,
             ports: Ports::DEFAULT,
+            store,
             nodes: Vec::new(),
             egress: false,
             snapshotter: "overlayfs".into(),
@@ -77,6 +82,8 @@ impl World {
         certs::ensure(&cluster, &paths, Clock::system().now()).context("certificates")?;
         kubeconfig::write_all(&cluster, &paths).context("kubeconfigs")?;
         let mut programs = specs(&cluster, &paths);
+        // The rows speak of the store by one name.
+        programs.iter_mut().filter(|s| s.id == "etcd-lite").for_each(|s| s.id = "etcd".into());
         if let Flavor::Upstream(bin_dir) = flavor {
             programs.iter_mut().for_each(|spec| upstream::replace(spec, &cluster, &paths, bin_dir));
         }

@@ -2,6 +2,7 @@
 
 mod access;
 mod attach;
+mod backup;
 mod bad_input;
 mod footprint;
 mod hooks;

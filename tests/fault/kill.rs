@@ -68,7 +68,7 @@ fn every_component_may_be_killed() {
         "node-1/kube-proxy",
         "node-1/containerd",
         "kube-apiserver",
-        "etcd",
+        "etcd-lite",
     ];
     for (round, component) in components.into_iter().enumerate() {
         let (grown, gone) = (format!("grown-{round}"), format!("gone-{round}"));

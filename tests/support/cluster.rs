@@ -54,6 +54,12 @@ impl Cluster {
     /// Like [`Self::up`] with more flags for `coxswain up`.
     #[track_caller]
     pub fn up_with(test: &str, nodes: usize, flags: &[&str]) -> Self {
+        Self::up_after(test, nodes, flags, |_| ())
+    }
+
+    /// Like [`Self::up_with`], after something has been done in the namespace that takes the part of the host.
+    #[track_caller]
+    pub fn up_after(test: &str, nodes: usize, flags: &[&str], prepare: impl FnOnce(&Netns)) -> Self {
         // Names of interfaces and sockets are short; the process id keeps concurrent runs apart.
         let name = format!("{test}-{}", std::process::id());
         let netns = format!("coxswain-test-{name}");
@@ -62,6 +68,7 @@ impl Cluster {
         let kubectl =
             Kubectl { program: bin("kubectl"), kubeconfig: home.path().join("config"), netns: host.clone() };
         let cluster = Self { name, host, kubectl, home, netns };
+        prepare(&cluster.host);
         let nodes = nodes.to_string();
         let up = cluster.coxswain(&[&["up", "--nodes", &nodes], flags].concat());
         assert_eq!(up.code, 0, "coxswain up: {}{}", up.stdout, up.stderr);

@@ -12,6 +12,7 @@ fn cluster(nodes: usize) -> Cluster {
         bin_dir: "/bin".into(),
         subnet: "172.30.0.0/24".parse().unwrap(),
         ports: Ports::DEFAULT,
+        store: Default::default(),
         nodes: Vec::new(),
         egress: false,
         snapshotter: "overlayfs".into(),

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{Target, nodes_ready, wait_for};
 use crate::cluster::{Cluster, DEFAULT_NAME, DNS_IP, MAX_NODES, Ports, write_if_changed};
-use crate::components::{self, Spec, specs};
+use crate::components::{self, Spec, Store, specs};
 use crate::journal::{Change, Journal};
 use crate::network::{self, Cidr};
 use crate::rest::Rest;
@@ -38,6 +38,22 @@ pub struct UpArgs {
     /// The API server's port.
     #[arg(long)]
     pub api_port: Option<u16>,
+    /// Keep the cluster's state in etcd, which must be installed, rather than in etcd-lite.
+    #[arg(long, conflicts_with = "etcd_servers")]
+    pub etcd: bool,
+    /// Keep the cluster's state in an etcd that is there already: its URLs, comma separated. A cluster that goes down
+    /// leaves it there.
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    pub etcd_servers: Vec<String>,
+    /// The CA of that etcd.
+    #[arg(long, value_name = "FILE", requires_all = ["etcd_servers", "etcd_certfile", "etcd_keyfile"])]
+    pub etcd_cafile: Option<PathBuf>,
+    /// The certificate that it knows this cluster by.
+    #[arg(long, value_name = "FILE", requires_all = ["etcd_cafile", "etcd_keyfile"])]
+    pub etcd_certfile: Option<PathBuf>,
+    /// The key of the certificate.
+    #[arg(long, value_name = "FILE", requires_all = ["etcd_cafile", "etcd_certfile"])]
+    pub etcd_keyfile: Option<PathBuf>,
     /// A flag for a component, such as kubelet=--max-pods=50; may be given several times and is remembered.
     #[arg(long = "extra-arg", value_name = "COMPONENT=FLAG", value_parser = extra_arg)]
     pub extra_args: Vec<(String, String)>,
@@ -49,8 +65,48 @@ pub struct UpArgs {
     pub timeout: u64,
 }
 
-const COMPONENTS: [&str; 7] = [
+impl UpArgs {
+    fn names_a_store(&self) -> bool {
+        self.etcd || !self.etcd_servers.is_empty()
+    }
+
+    /// What the API server would refuse of the URLs and files.
+    fn check_store(&self) -> anyhow::Result<()> {
+        for url in &self.etcd_servers {
+            match (url.split_once("://"), &self.etcd_cafile) {
+                (Some(("https", _)), None) => {
+                    bail!("{url} needs --etcd-cafile, --etcd-certfile and --etcd-keyfile")
+                }
+                (Some(("http", _)), Some(_)) => bail!("--etcd-cafile makes no sense for {url}"),
+                (Some(("http" | "https", _)), _) => {}
+                _ => bail!("--etcd-servers: {url:?} is no http:// or https:// URL"),
+            }
+        }
+        Ok(())
+    }
+
+    fn store(&self) -> Store {
+        let absolute = |file: &Option<PathBuf>| {
+            file.as_ref().map(|file| std::path::absolute(file).unwrap_or_else(|_| file.clone()))
+        };
+        if self.etcd {
+            Store::Etcd
+        } else if self.etcd_servers.is_empty() {
+            Store::Lite
+        } else {
+            Store::External {
+                servers: self.etcd_servers.clone(),
+                ca: absolute(&self.etcd_cafile),
+                cert: absolute(&self.etcd_certfile),
+                key: absolute(&self.etcd_keyfile),
+            }
+        }
+    }
+}
+
+const COMPONENTS: [&str; 8] = [
     "etcd",
+    "etcd-lite",
     "kube-apiserver",
     "kube-scheduler",
     "kube-controller-manager",
@@ -79,8 +135,11 @@ pub async fn run(target: &Target, args: &UpArgs) -> anyhow::Result<()> {
     let patience = Duration::from_secs(args.timeout);
     let step = steps.begin("this machine");
     Cluster::check_name(&target.name)?;
+    args.check_store()?;
     let cni = cni_bin_dir();
-    let problems = host::obstacles(&cni);
+    let before = Cluster::load(&target.paths, &target.name).ok();
+    let store = before.map_or_else(|| args.store(), |before| before.store);
+    let problems = host::obstacles(&cni, store == Store::Etcd);
     if !problems.is_empty() {
         bail!("this machine is not prepared:\n  - {}", problems.join("\n  - "));
     }
@@ -164,6 +223,7 @@ fn plan(target: &Target, args: &UpArgs, cni_bin_dir: PathBuf) -> anyhow::Result<
             bin_dir: bin_dir.clone(),
             subnet: args.subnet.map_or_else(network::choose_subnet, Ok)?,
             ports: choose_ports(&target.name, args.api_port)?,
+            store: args.store(),
             nodes: Vec::new(),
             egress: args.egress,
             snapshotter: if host::overlay_works(&target.paths.state) { "overlayfs" } else { "native" }.into(),
@@ -198,6 +258,7 @@ fn keep(cluster: Cluster, args: &UpArgs) -> anyhow::Result<Cluster> {
         ("--subnet", args.subnet.is_some_and(|subnet| subnet != cluster.subnet)),
         ("--api-port", args.api_port.is_some_and(|port| port != cluster.ports.api)),
         ("--egress", args.egress && !cluster.egress),
+        ("--etcd or --etcd-servers", args.names_a_store() && args.store() != cluster.store),
     ];
     for (flag, changed) in fixed {
         if changed {
@@ -247,7 +308,8 @@ fn upstream_servers() -> Vec<IpAddr> {
 }
 
 fn check_binaries(dir: &Path) -> anyhow::Result<()> {
-    let ours = COMPONENTS.iter().filter(|name| name.starts_with("kube"));
+    // etcd-lite makes the backups, whatever keeps the state.
+    let ours = COMPONENTS.iter().filter(|name| name.starts_with("kube") || **name == "etcd-lite");
     let missing: Vec<_> = ours.filter(|name| !dir.join(name).exists()).copied().collect();
     if missing.is_empty() {
         return Ok(());
@@ -304,6 +366,7 @@ fn stages(all: &[Spec]) -> Vec<(&'static str, Vec<&Spec>)> {
         |wanted: &[&str]| all.iter().filter(|spec| wanted.contains(&spec.component())).collect::<Vec<_>>();
     vec![
         ("etcd", of(&["etcd"])),
+        ("etcd-lite", of(&["etcd-lite"])),
         ("API server", of(&["kube-apiserver"])),
         ("container runtimes", of(&[components::MACHINE, "containerd"])),
         ("control plane", of(&["kube-scheduler", "kube-controller-manager"])),
@@ -325,7 +388,7 @@ async fn follow(
     let all = specs(cluster, &target.paths);
     let first = supervisor.ask(&Request::Status).await?;
     let deaths = |state: &State, id: &str| state.units.get(id).map_or(0, |unit| unit.restarts);
-    for (name, specs) in stages(&all) {
+    for (name, specs) in stages(&all).into_iter().filter(|(_, specs)| !specs.is_empty()) {
         let step = steps.begin(name);
         let check = |state: &State| {
             let mut waiting = Vec::new();
@@ -407,12 +470,39 @@ mod tests {
     }
 
     #[test]
+    fn urls_of_an_etcd_go_with_their_certificates() {
+        let cases = [
+            ("http://10.0.0.1:2379", false, Ok(())),
+            ("https://10.0.0.1:2379", true, Ok(())),
+            ("https://10.0.0.1:2379", false, Err("needs --etcd-cafile")),
+            ("http://10.0.0.1:2379", true, Err("makes no sense")),
+            ("10.0.0.1:2379", false, Err("is no http:// or https:// URL")),
+        ];
+        for (url, certificates, expected) in cases {
+            let file = |name: &str| certificates.then(|| PathBuf::from(name));
+            let args = UpArgs {
+                etcd_servers: vec![url.into()],
+                etcd_cafile: file("ca"),
+                etcd_certfile: file("cert"),
+                etcd_keyfile: file("key"),
+                ..UpArgs::default()
+            };
+            match (args.check_store(), expected) {
+                (Ok(()), Ok(())) => {}
+                (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{url}: {error}"),
+                (result, _) => panic!("{url} {certificates}: {result:?}"),
+            }
+        }
+    }
+
+    #[test]
     fn what_a_cluster_is_built_on_stays() {
         let mut cluster = Cluster {
             name: "t".into(),
             bin_dir: "/".into(),
             subnet: "172.30.0.0/24".parse().unwrap(),
             ports: Ports::DEFAULT,
+            store: Store::default(),
             nodes: Vec::new(),
             egress: true,
             snapshotter: "overlayfs".into(),
@@ -425,6 +515,10 @@ mod tests {
         assert!(keep(cluster.clone(), &UpArgs::default()).is_ok());
         let port = UpArgs { api_port: Some(1), ..UpArgs::default() };
         assert!(keep(cluster.clone(), &port).unwrap_err().to_string().contains("--api-port"));
+        let etcd = UpArgs { etcd: true, ..UpArgs::default() };
+        assert!(keep(cluster.clone(), &etcd).unwrap_err().to_string().contains("--etcd"));
+        cluster.store = Store::Etcd;
+        assert!(keep(cluster.clone(), &etcd).is_ok() && keep(cluster.clone(), &UpArgs::default()).is_ok());
         cluster.egress = false;
         assert!(keep(cluster, &same).unwrap_err().to_string().contains("--egress"));
     }

@@ -107,9 +107,16 @@ fn a_snapshot_is_saved_and_restored() {
         );
         prints(&server, &["put", "later", "1"], "OK\n").await;
         let restored = tempfile::TempDir::new().unwrap();
-        let options = etcd_lite::snapshot::RestoreOptions { bump_revision: 1000, mark_compacted: true };
+        let options = etcd_lite::snapshot::RestoreOptions {
+            bump_revision: 1000,
+            mark_compacted: true,
+            ..Default::default()
+        };
         let revision = etcd_lite::snapshot::restore(&file, restored.path(), options).unwrap();
         assert_eq!(revision, 22 + 1000);
+        let later = tempfile::TempDir::new().unwrap();
+        let at_least = etcd_lite::snapshot::RestoreOptions { revision_at_least: 5000, ..options };
+        assert_eq!(etcd_lite::snapshot::restore(&file, later.path(), at_least).unwrap(), 5000);
         let again = etcd_lite::snapshot::restore(&file, restored.path(), options);
         assert!(again.is_err(), "data is never overwritten");
         let mut bytes = std::fs::read(&file).unwrap();

@@ -16,7 +16,7 @@ const SETTLE: Duration = Duration::from_secs(15);
 /// For how long an idle cluster is watched.
 const IDLE: Duration = Duration::from_secs(30);
 /// Processes that are not ours, and so stand outside the idle budget.
-const FOREIGN: [&str; 2] = ["etcd", "containerd"];
+const FOREIGN: [&str; 1] = ["containerd"];
 
 fn once(took: Duration, note: &str) -> Outcome {
     Outcome { figure: took.as_secs_f64(), note: note.to_owned(), ..Outcome::default() }
