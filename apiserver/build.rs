@@ -29,6 +29,10 @@ macro_rules! add {
 }
 
 fn main() {
+    // As component/link.rs.
+    if std::env::var("PROFILE").is_ok_and(|profile| profile == "release") {
+        println!("cargo::rustc-link-arg-bins=-no-pie");
+    }
     println!("cargo:rerun-if-changed=build.rs");
     let mut generator = SchemaGenerator::default();
     add! { generator:

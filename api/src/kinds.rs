@@ -10,6 +10,8 @@ use k8s_openapi::{ClusterResourceScope, ListableResource, Metadata, NamespaceRes
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
+#[cfg(test)]
+use crate::decode::decode;
 use crate::schema::conform::conform;
 use crate::schema::{Definitions, full_name, record};
 
@@ -176,7 +178,7 @@ pub struct Kind {
     pub(crate) record: fn(&mut Definitions),
     /// As `normalize`, by way of the Rust type.
     #[cfg(test)]
-    pub(crate) round: fn(Value) -> Result<Value, serde_json::Error>,
+    pub(crate) round: fn(Value) -> Result<Value, DecodeError>,
     /// What the API server knows of a kind that a CustomResourceDefinition defines; none for built-in kinds.
     pub custom: Option<&'static (dyn Any + Send + Sync)>,
 }
@@ -223,7 +225,7 @@ impl Kind {
             #[cfg(test)]
             record: decoder::<K>,
             #[cfg(test)]
-            round: |value| serde_json::to_value(K::deserialize(value)?),
+            round: |value| Ok(serde_json::to_value(decode::<K>(&value)?).expect("it has string keys")),
             singular: None,
             custom: None,
         }

@@ -9,6 +9,7 @@ pub use k8s_openapi as openapi;
 
 pub mod apply;
 pub mod conditions;
+pub mod decode;
 pub mod kinds;
 pub mod meta;
 pub mod object;

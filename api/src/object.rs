@@ -6,7 +6,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::kinds::{Kind, Typed};
+use crate::decode::{decode, decode_map};
+use crate::kinds::{DecodeError, Kind, Typed};
 
 /// A Kubernetes object whose kind is known only at run time. The JSON is always a map.
 ///
@@ -67,8 +68,8 @@ impl Object {
     }
 
     /// Decodes into a typed object.
-    pub fn to_typed<K: Typed>(&self) -> Result<K, serde_json::Error> {
-        K::deserialize(Value::Object(self.0.clone()))
+    pub fn to_typed<K: Typed>(&self) -> Result<K, DecodeError> {
+        decode_map(&self.0)
     }
 
     /// The JSON bytes.
@@ -146,7 +147,7 @@ impl Object {
 
     /// `metadata` in its typed form; a metadata of wrong types reads as empty.
     pub fn typed_meta(&self) -> ObjectMeta {
-        self.0.get("metadata").and_then(|m| ObjectMeta::deserialize(m).ok()).unwrap_or_default()
+        self.0.get("metadata").and_then(|m| decode(m).ok()).unwrap_or_default()
     }
 
     fn meta_str(&self, field: &str) -> &str {
@@ -230,7 +231,7 @@ impl Object {
     /// `metadata.ownerReferences`.
     pub fn owner_references(&self) -> Vec<OwnerReference> {
         let list = self.meta().and_then(|m| m.get("ownerReferences"));
-        list.and_then(|v| Vec::<OwnerReference>::deserialize(v).ok()).unwrap_or_default()
+        list.and_then(|v| decode(v).ok()).unwrap_or_default()
     }
 
     /// `namespace/name`, or the name alone for cluster-scoped objects.

@@ -9,6 +9,7 @@ mod strategic;
 use json_patch::PatchOperation;
 use serde_json::Value;
 
+use crate::decode::decode;
 use crate::status::StatusError;
 
 pub use schema::{Tag, tag};
@@ -49,8 +50,8 @@ impl From<PatchError> for StatusError {
 /// `Malformed` when the patch is no list of operations or has too many; `Rejected` when an operation
 /// fails (a `test` that does not hold, a path that does not exist) or would make the document too large.
 pub fn json_patch(current: &Value, patch: &Value) -> Result<Value, PatchError> {
-    let operations: Vec<PatchOperation> = serde_path_to_error::deserialize(patch)
-        .map_err(|e| PatchError::Malformed(format!("error decoding patch: {e}")))?;
+    let operations: Vec<PatchOperation> =
+        decode(patch).map_err(|e| PatchError::Malformed(format!("error decoding patch: {e}")))?;
     if operations.len() > MAX_OPERATIONS {
         return Err(PatchError::Malformed(format!(
             "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}",

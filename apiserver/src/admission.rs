@@ -18,6 +18,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::decode::decode_json;
 use api::openapi::api::core::v1::{Namespace, ServiceAccount};
 use api::openapi::api::networking::v1::IngressClass;
 use api::openapi::api::node::v1::RuntimeClass;
@@ -98,12 +99,12 @@ impl Admission {
     fn all<K: Typed>(&self, namespace: &str) -> Vec<K> {
         let filter = Filter { namespace: namespace.to_owned(), ..Filter::default() };
         let entries = self.hub.cache(K::kind()).list(&filter, 0, "").entries;
-        entries.iter().filter_map(|entry| serde_json::from_slice(&entry.json).ok()).collect()
+        entries.iter().filter_map(|entry| decode_json(&entry.json).ok()).collect()
     }
 
     fn one<K: Typed>(&self, namespace: &str, name: &str) -> Option<K> {
         let entry = self.hub.cache(K::kind()).get(&api::meta::key_of(namespace, name))?;
-        serde_json::from_slice(&entry.json).ok()
+        decode_json(&entry.json).ok()
     }
 
     /// Fills in what cluster policy sets in a new object. Runs on the client's document, before it is decoded.

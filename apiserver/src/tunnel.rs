@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use api::StatusError;
+use api::decode::decode_json;
 use bytes::Bytes;
 use component::tasks::{Spawner, lock};
 use futures::Stream;
@@ -366,7 +367,7 @@ impl Output {
 
 /// The refusal in a status frame.
 fn refusal(json: &[u8]) -> StatusError {
-    match serde_json::from_slice(json) {
+    match decode_json(json) {
         Ok(status) => StatusError(Box::new(status)),
         Err(error) => StatusError::internal(format!("the node's status is not readable: {error}")),
     }

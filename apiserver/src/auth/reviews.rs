@@ -1,6 +1,7 @@
 //! Reviews: questions that are asked by creating an object, which is answered and not stored.
 
 use api::Object;
+use api::decode::decode;
 use api::openapi::api::authentication::v1 as authn;
 use api::openapi::api::authorization::v1 as authz;
 use api::status::StatusError;
@@ -35,15 +36,15 @@ impl Desk<'_> {
     ) -> Result<Value, StatusError> {
         name_kind(&mut document, &format!("{group}/v1"), kind)?;
         let answer = match kind {
-            "TokenReview" => self.token(typed(document)?).await?,
-            "SelfSubjectReview" => self_subject(user, typed(document)?),
+            "TokenReview" => self.token(typed(&document)?).await?,
+            "SelfSubjectReview" => self_subject(user, typed(&document)?),
             "SubjectAccessReview" => {
-                let review: authz::SubjectAccessReview = typed(document)?;
+                let review: authz::SubjectAccessReview = typed(&document)?;
                 let status = self.access(kind, &review.spec)?;
                 value(&authz::SubjectAccessReview { status: Some(status), ..review })
             }
             "LocalSubjectAccessReview" => {
-                let review: authz::LocalSubjectAccessReview = typed(document)?;
+                let review: authz::LocalSubjectAccessReview = typed(&document)?;
                 let own = review.spec.resource_attributes.as_ref().and_then(|r| r.namespace.as_deref());
                 if own != Some(namespace) {
                     return Err(StatusError::bad_request(format!(
@@ -54,7 +55,7 @@ impl Desk<'_> {
                 value(&authz::LocalSubjectAccessReview { status: Some(status), ..review })
             }
             "SelfSubjectAccessReview" => {
-                let review: authz::SelfSubjectAccessReview = typed(document)?;
+                let review: authz::SelfSubjectAccessReview = typed(&document)?;
                 let authz::SelfSubjectAccessReviewSpec { non_resource_attributes, resource_attributes } =
                     &review.spec;
                 let spec = authz::SubjectAccessReviewSpec {
@@ -69,7 +70,7 @@ impl Desk<'_> {
                 value(&authz::SelfSubjectAccessReview { status: Some(status), ..review })
             }
             "SelfSubjectRulesReview" => {
-                let review: authz::SelfSubjectRulesReview = typed(document)?;
+                let review: authz::SelfSubjectRulesReview = typed(&document)?;
                 let namespace = review.spec.namespace.clone().unwrap_or_default();
                 if namespace.is_empty() {
                     return Err(StatusError::bad_request("no namespace on request"));
@@ -93,7 +94,7 @@ impl Desk<'_> {
         mut document: Value,
     ) -> Result<Value, StatusError> {
         name_kind(&mut document, "authentication.k8s.io/v1", "TokenRequest")?;
-        let request = typed(document)?;
+        let request = typed(&document)?;
         let id = uuid::Uuid::new_v4().to_string();
         let ask = issue::Ask { user, account, request, id, now: self.gate.clock().now() };
         let made = issue::issue(self.gate.tokens().config(), ask, &Copies(self.gate.hub()))?;
@@ -244,9 +245,8 @@ fn user_info(user: &User) -> authn::UserInfo {
     }
 }
 
-fn typed<T: DeserializeOwned>(document: Value) -> Result<T, StatusError> {
-    serde_path_to_error::deserialize(document)
-        .map_err(|e| StatusError::bad_request(format!("{}: {}", e.path(), e.inner())))
+fn typed<T: DeserializeOwned>(document: &Value) -> Result<T, StatusError> {
+    decode(document).map_err(|error| StatusError::bad_request(error.to_string()))
 }
 
 fn value<T: serde::Serialize>(review: &T) -> Value {

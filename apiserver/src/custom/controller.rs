@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::decode::decode_json;
 use api::openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use api::openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
 use api::status::StatusError;
@@ -84,7 +85,7 @@ impl Controller {
             if self.known.get(&*entry.key).is_some_and(|k| k.revision == entry.revision) {
                 continue;
             }
-            match serde_json::from_slice::<CustomResourceDefinition>(&entry.json) {
+            match decode_json::<CustomResourceDefinition>(&entry.json) {
                 Ok(definition) => {
                     let served = names::is_established(&definition);
                     let known = Known {

@@ -1,5 +1,6 @@
 //! What a deletion does to an object: removes it, or marks it and waits for finalizers and grace.
 
+use api::decode::decode;
 use api::openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
 use api::status::StatusError;
 use api::validation::FieldError;
@@ -37,8 +38,7 @@ pub fn parse_options(document: Option<Value>) -> Result<DeleteOptions, StatusErr
         map.insert("apiVersion".into(), "v1".into());
         map.insert("kind".into(), "DeleteOptions".into());
     }
-    serde_path_to_error::deserialize(document)
-        .map_err(|e| StatusError::bad_request(format!("DeleteOptions: {}: {}", e.path(), e.inner())))
+    decode(&document).map_err(|error| StatusError::bad_request(format!("DeleteOptions: {error}")))
 }
 
 /// What is wrong with options.

@@ -1,6 +1,7 @@
 //! The rules of `metadata`, the same for every kind: what the server sets, what a client may not change,
 //! and what names, labels, annotations, finalizers and owners must look like.
 
+use api::decode::decode;
 use api::openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use api::status::StatusError;
 use api::validation::{self, FieldError};
@@ -8,7 +9,7 @@ use api::{Kind, Object, Subresource};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::strategy::ErasedStrategy;
+use super::strategy::{ErasedStrategy, wrong_type};
 
 /// Metadata that only the server writes.
 const SERVER_FIELDS: &[&str] =
@@ -49,15 +50,9 @@ pub fn intake(kind: &Kind, document: Value) -> Result<Object, StatusError> {
             object.as_map_mut().insert("metadata".into(), json!({}));
         }
         Some(meta) => {
-            serde_path_to_error::deserialize::<_, ObjectMeta>(meta).map_err(|e| {
-                let path = e.path().to_string();
-                StatusError::bad_request(format!(
-                    "{} in version {:?} cannot be handled as a {}: metadata.{path}: {}",
-                    kind.kind,
-                    kind.version,
-                    kind.kind,
-                    e.into_inner()
-                ))
+            decode::<ObjectMeta>(meta).map_err(|mut error| {
+                error.path.insert_str(0, "metadata.");
+                wrong_type(kind, &error)
             })?;
         }
     }

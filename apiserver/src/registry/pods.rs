@@ -1,5 +1,6 @@
 //! What the subresources `pods/binding` and `pods/eviction` do.
 
+use api::decode::decode;
 use api::openapi::api::core::v1::Binding;
 use api::openapi::api::policy::v1::Eviction;
 use api::openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
@@ -63,9 +64,8 @@ fn typed<T: serde::de::DeserializeOwned>(
             return Err(StatusError::bad_request(format!("{field}: {own} is not {wanted:?}")));
         }
     }
-    serde_path_to_error::deserialize(document).map_err(|e| {
-        StatusError::bad_request(format!("{kind} cannot be handled as a {kind}: {}: {}", e.path(), e.inner()))
-    })
+    decode(&document)
+        .map_err(|error| StatusError::bad_request(format!("{kind} cannot be handled as a {kind}: {error}")))
 }
 
 /// The pod as it is after it was bound.

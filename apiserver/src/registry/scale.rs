@@ -1,11 +1,11 @@
 //! The scale subresource: an `autoscaling/v1` view of `spec.replicas`.
 
+use api::decode::decode;
 use api::openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use api::selector::{Requirement, Selector};
 use api::status::StatusError;
 use api::validation::FieldError;
 use api::{Kind, Object};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::custom::rules;
@@ -44,10 +44,10 @@ fn selector(kind: &Kind, object: &Object) -> Option<String> {
     let selector = object.pointer("/spec/selector");
     let typed = match kind.kind {
         "ReplicationController" => Some(LabelSelector {
-            match_labels: selector.and_then(|s| Deserialize::deserialize(s).ok()),
+            match_labels: selector.and_then(|s| decode(s).ok()),
             ..LabelSelector::default()
         }),
-        _ => selector.and_then(|s| LabelSelector::deserialize(s).ok()),
+        _ => selector.and_then(|s| decode::<LabelSelector>(s).ok()),
     };
     Selector::from_typed(typed.as_ref()).ok().map(|selector| text(&selector))
 }

@@ -1,10 +1,13 @@
 //! Which rules belong to which kind: one row per kind.
 
+use std::sync::LazyLock;
+
 use api::Kind;
+use api::kinds::KINDS;
 
 use crate::custom;
 
-use super::strategy::{Erased, ErasedStrategy, Generic};
+use super::strategy::{Erased, ErasedStrategy, Plain};
 use super::{
     apiextensions, apps, autoscaling, batch, certificates, coordination, core, discovery, events, networking,
     node, policy, rbac, scheduling, storage,
@@ -15,22 +18,6 @@ macro_rules! rules {
         static S: Erased<$($strategy)::+> = Erased($($strategy)::+);
         &S
     }};
-}
-
-macro_rules! plain {
-    ($module:ident::$kind:ident) => {{
-        static S: Erased<Generic<types::$module::$kind>> = Erased(Generic::new());
-        &S
-    }};
-}
-
-/// The typed objects of the kinds without rules of their own.
-mod types {
-    pub(super) use api::openapi::api::admissionregistration::v1 as admissionregistration;
-    pub(super) use api::openapi::api::flowcontrol::v1 as flowcontrol;
-    pub(super) use api::openapi::api::resource::v1 as resource;
-    pub(super) use api::openapi::api::storage::v1 as storage;
-    pub(super) use api::openapi::kube_aggregator::pkg::apis::apiregistration::v1 as apiregistration;
 }
 
 /// The rules of a kind of the table.
@@ -87,8 +74,6 @@ pub fn strategy(kind: &Kind) -> &'static dyn ErasedStrategy {
         }
         ("storage.k8s.io", "CSINode") => rules!(storage::csi_node::CSINodeStrategy),
         ("storage.k8s.io", "CSIDriver") => rules!(storage::csi_driver::CSIDriverStrategy),
-        ("storage.k8s.io", "CSIStorageCapacity") => plain!(storage::CSIStorageCapacity),
-        ("storage.k8s.io", "VolumeAttributesClass") => plain!(storage::VolumeAttributesClass),
         ("rbac.authorization.k8s.io", "Role") => rules!(rbac::role::RoleStrategy),
         ("rbac.authorization.k8s.io", "RoleBinding") => rules!(rbac::binding::RoleBindingStrategy),
         ("rbac.authorization.k8s.io", "ClusterRole") => rules!(rbac::role::ClusterRoleStrategy),
@@ -98,32 +83,31 @@ pub fn strategy(kind: &Kind) -> &'static dyn ErasedStrategy {
         ("certificates.k8s.io", "CertificateSigningRequest") => {
             rules!(certificates::certificate_signing_request::CertificateSigningRequestStrategy)
         }
-        ("admissionregistration.k8s.io", "MutatingWebhookConfiguration") => {
-            plain!(admissionregistration::MutatingWebhookConfiguration)
-        }
-        ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration") => {
-            plain!(admissionregistration::ValidatingWebhookConfiguration)
-        }
-        ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy") => {
-            plain!(admissionregistration::ValidatingAdmissionPolicy)
-        }
-        ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding") => {
-            plain!(admissionregistration::ValidatingAdmissionPolicyBinding)
-        }
         ("apiextensions.k8s.io", "CustomResourceDefinition") => {
             rules!(apiextensions::custom_resource_definition::CustomResourceDefinitionStrategy)
         }
-        ("apiregistration.k8s.io", "APIService") => plain!(apiregistration::APIService),
-        ("flowcontrol.apiserver.k8s.io", "FlowSchema") => plain!(flowcontrol::FlowSchema),
-        ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration") => {
-            plain!(flowcontrol::PriorityLevelConfiguration)
-        }
-        ("resource.k8s.io", "DeviceClass") => plain!(resource::DeviceClass),
-        ("resource.k8s.io", "ResourceClaim") => plain!(resource::ResourceClaim),
-        ("resource.k8s.io", "ResourceClaimTemplate") => plain!(resource::ResourceClaimTemplate),
-        ("resource.k8s.io", "ResourceSlice") => plain!(resource::ResourceSlice),
+        ("storage.k8s.io", "CSIStorageCapacity")
+        | ("storage.k8s.io", "VolumeAttributesClass")
+        | ("admissionregistration.k8s.io", "MutatingWebhookConfiguration")
+        | ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration")
+        | ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy")
+        | ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding")
+        | ("apiregistration.k8s.io", "APIService")
+        | ("flowcontrol.apiserver.k8s.io", "FlowSchema")
+        | ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration")
+        | ("resource.k8s.io", "DeviceClass")
+        | ("resource.k8s.io", "ResourceClaim")
+        | ("resource.k8s.io", "ResourceClaimTemplate")
+        | ("resource.k8s.io", "ResourceSlice") => plain(kind),
         (group, kind) => unreachable!("{group}/{kind} is in the table of kinds but has no strategy"),
     }
+}
+
+/// The rules of a row without rules of its own.
+fn plain(kind: &Kind) -> &'static dyn ErasedStrategy {
+    static ROWS: LazyLock<Vec<Plain>> = LazyLock::new(|| KINDS.iter().map(Plain).collect());
+    let row = ROWS.iter().find(|Plain(row)| (row.api_version, row.kind) == (kind.api_version, kind.kind));
+    row.expect("a kind without a row of its own is custom")
 }
 
 #[cfg(test)]

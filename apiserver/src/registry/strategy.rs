@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use api::decode::decode_json;
+use api::kinds::DecodeError;
 use api::object::Object;
 use api::openapi::{Metadata, Resource};
 use api::status::StatusError;
@@ -170,17 +172,14 @@ pub trait ErasedStrategy: Send + Sync {
 pub struct Erased<S>(pub S);
 
 /// Decodes a client's document; a wrong type answers 400 with the path of the field.
-pub fn decode<K: Typed>(kind: &Kind, object: Object) -> Result<K, StatusError> {
-    serde_path_to_error::deserialize(object.into_value()).map_err(|e| {
-        let path = e.path().to_string();
-        StatusError::bad_request(format!(
-            "{} in version {:?} cannot be handled as a {}: {path}: {}",
-            kind.kind,
-            kind.version,
-            kind.kind,
-            e.into_inner()
-        ))
-    })
+pub fn decode<K: Typed>(kind: &Kind, object: &Object) -> Result<K, StatusError> {
+    object.to_typed().map_err(|error| wrong_type(kind, &error))
+}
+
+/// 400 for a document that is not of its kind.
+pub fn wrong_type(kind: &Kind, error: &DecodeError) -> StatusError {
+    let Kind { kind, version, .. } = kind;
+    StatusError::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {error}"))
 }
 
 fn decode_stored<K: Typed>(kind: &Kind, object: &Object) -> Result<K, StatusError> {
@@ -197,7 +196,7 @@ impl<S: Strategy> ErasedStrategy for Erased<S> {
     fn for_create(&self, object: Object, found: Vec<FieldError>) -> Result<Object, StatusError> {
         let kind = S::K::kind();
         let name = object.name().to_owned();
-        let mut typed: S::K = decode(kind, object)?;
+        let mut typed: S::K = decode(kind, &object)?;
         self.0.default(&mut typed);
         self.0.prepare_for_create(&mut typed);
         let errors = [found, self.0.validate(&typed)].concat();
@@ -214,7 +213,7 @@ impl<S: Strategy> ErasedStrategy for Erased<S> {
     ) -> Result<Object, StatusError> {
         let kind = S::K::kind();
         let name = old.name().to_owned();
-        let mut new: S::K = decode(kind, new)?;
+        let mut new: S::K = decode(kind, &new)?;
         let old: S::K = decode_stored(kind, old)?;
         self.0.default(&mut new);
         let errors = match path {
@@ -252,7 +251,7 @@ impl<S: Strategy> ErasedStrategy for Erased<S> {
     }
 
     fn selectable_fields(&self, json: &[u8]) -> Vec<(&'static str, String)> {
-        match serde_json::from_slice::<S::K>(json) {
+        match decode_json::<S::K>(json) {
             Ok(typed) => self.0.selectable_fields(&typed),
             Err(error) => {
                 tracing::warn!(kind = S::K::KIND, %error, "a stored object is not of its kind");
@@ -266,7 +265,7 @@ impl<S: Strategy> ErasedStrategy for Erased<S> {
     }
 
     fn row(&self, json: &[u8], now: Timestamp) -> Vec<Value> {
-        match serde_json::from_slice::<S::K>(json) {
+        match decode_json::<S::K>(json) {
             Ok(typed) => self.0.row(&typed, now),
             Err(_) => vec![json!(""); self.0.columns().len()],
         }
@@ -277,22 +276,61 @@ impl<S: Strategy> ErasedStrategy for Erased<S> {
     }
 }
 
-/// The strategy of a kind without rules of its own.
-pub struct Generic<K>(pub std::marker::PhantomData<fn() -> K>);
+/// The rules of a kind without rules of its own: what every kind's type and metadata demand.
+pub struct Plain(
+    /// The row of the kind.
+    pub &'static Kind,
+);
 
-impl<K> Generic<K> {
-    /// A strategy that adds nothing.
-    pub const fn new() -> Self {
-        Self(std::marker::PhantomData)
+impl ErasedStrategy for Plain {
+    fn for_create(&self, object: Object, found: Vec<FieldError>) -> Result<Object, StatusError> {
+        let kind = self.0;
+        refuse(kind, object.name(), &found)?;
+        let document = (kind.normalize)(object.into_value()).map_err(|error| wrong_type(kind, &error))?;
+        Object::new(document).map_err(StatusError::internal)
     }
-}
 
-impl<K> Default for Generic<K> {
-    fn default() -> Self {
-        Self::new()
+    fn for_update(
+        &self,
+        new: Object,
+        _old: &Object,
+        _path: UpdatePath,
+        found: Vec<FieldError>,
+    ) -> Result<Object, StatusError> {
+        self.for_create(new, found)
     }
-}
 
-impl<K: Typed> Strategy for Generic<K> {
-    type K = K;
+    fn validate_name(&self, name: &str) -> Vec<String> {
+        dns_subdomain(name)
+    }
+
+    fn field_names(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
+
+    fn field_definitions(&self) -> Vec<FieldDefinition> {
+        Vec::new()
+    }
+
+    fn selectable_fields(&self, _json: &[u8]) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        DEFAULT
+    }
+
+    fn row(&self, json: &[u8], now: Timestamp) -> Vec<Value> {
+        match Object::parse(json) {
+            Ok(object) => vec![
+                json!(object.name()),
+                json!(printing::age(object.typed_meta().creation_timestamp.as_ref(), now)),
+            ],
+            Err(_) => vec![json!(""); DEFAULT.len()],
+        }
+    }
+
+    fn deletion_grace(&self, _object: &Object, _requested: Option<i64>) -> Option<i64> {
+        None
+    }
 }

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use api::decode::decode_json;
 use api::openapi::api::core::v1::Pod;
 use api::{StatusError, Subresource};
 use axum::extract::Request;
@@ -46,7 +47,7 @@ pub async fn serve(
     request: Request,
 ) -> Result<Response, StatusError> {
     let entry = app.registry.get(path.kind, &path.namespace, &path.name, "").await?;
-    let pod: Pod = serde_json::from_slice(&entry.json).map_err(StatusError::internal)?;
+    let pod: Pod = decode_json(&entry.json).map_err(StatusError::internal)?;
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default();
     let asked = Asked { app, user: &peer.user, pod: &pod, node };
     match path.subresource {

@@ -111,7 +111,7 @@ fn binding(name: &str, kind: &str, role: &str, subjects: &[&str]) -> Value {
 
 /// What any kubelet may do: the rules of `system:node`.
 pub fn node_rules() -> Vec<PolicyRule> {
-    cluster::NODE.iter().filter_map(|rule| serde_json::from_value(rule.value()).ok()).collect()
+    cluster::NODE.iter().filter_map(|rule| api::decode::decode(&rule.value()).ok()).collect()
 }
 
 /// Every default role and binding, the roles before the bindings.

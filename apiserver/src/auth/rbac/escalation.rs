@@ -1,9 +1,9 @@
 //! Nobody grants what he does not hold: what writing a role or a binding asks of the writer.
 
+use api::decode::decode;
 use api::openapi::api::rbac::v1::{PolicyRule, RoleRef};
 use api::status::StatusError;
 use api::{Kind, Object};
-use serde::Deserialize;
 
 use super::{GROUP, Policy, rules};
 use crate::auth::{Request, Resource, User};
@@ -49,7 +49,7 @@ fn may(policy: &Policy, user: &User, verb: &'static str, plural: &str, namespace
 }
 
 fn rules_of(object: &Object) -> Vec<PolicyRule> {
-    object.pointer("/rules").and_then(|r| Vec::deserialize(r).ok()).unwrap_or_default()
+    object.pointer("/rules").and_then(|r| decode(r).ok()).unwrap_or_default()
 }
 
 fn role(
@@ -85,7 +85,7 @@ fn role(
 }
 
 fn binding(policy: &Policy, user: &User, kind: &Kind, new: &Object) -> Result<(), StatusError> {
-    let role = new.pointer("/roleRef").and_then(|r| RoleRef::deserialize(r).ok()).unwrap_or_default();
+    let role = new.pointer("/roleRef").and_then(|r| decode::<RoleRef>(r).ok()).unwrap_or_default();
     let (plural, missing) = match role.kind.as_str() {
         "ClusterRole" => ("clusterroles", Kind::find(GROUP, "ClusterRole")),
         _ => ("roles", Kind::find(GROUP, "Role")),

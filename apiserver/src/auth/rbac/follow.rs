@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use api::decode::decode;
 use api::openapi::api::rbac::v1::{PolicyRule, RoleRef, Subject};
 use api::{Kind, Object};
 use component::tasks::Spawner;
-use serde::Deserialize;
 use tokio::sync::watch;
 
 use super::{GROUP, Policy};
@@ -113,13 +113,11 @@ fn part(entry: &Entry) -> Option<Part> {
     let object = Object::parse(&entry.json).ok()?;
     match object.pointer("/roleRef") {
         Some(role) => {
-            let subjects =
-                object.pointer("/subjects").and_then(|s| Vec::deserialize(s).ok()).unwrap_or_default();
-            Some(Part::Binding(subjects, RoleRef::deserialize(role).ok()?))
+            let subjects = object.pointer("/subjects").and_then(|s| decode(s).ok()).unwrap_or_default();
+            Some(Part::Binding(subjects, decode::<RoleRef>(role).ok()?))
         }
         None => {
-            let rules: Vec<_> =
-                object.pointer("/rules").and_then(|r| Vec::deserialize(r).ok()).unwrap_or_default();
+            let rules: Vec<_> = object.pointer("/rules").and_then(|r| decode(r).ok()).unwrap_or_default();
             Some(Part::Role(rules.into()))
         }
     }

@@ -1,12 +1,12 @@
 //! Brings the default roles and bindings up to date when the server starts: what is missing is added, what somebody
 //! added stays, and what is annotated `rbac.authorization.kubernetes.io/autoupdate: "false"` is left alone.
 
+use api::decode::decode;
 use api::openapi::api::rbac::v1::PolicyRule;
 use api::openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
 use api::status::StatusError;
 use api::{Kind, Object};
 use futures::{StreamExt, TryStreamExt};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::bootstrap::{self, Default as Wanted};
@@ -98,7 +98,7 @@ fn step(present: &Object, wanted: &Value) -> Step {
 }
 
 fn missing_rules(present: &Object, wanted: &Value) -> Option<Vec<Value>> {
-    let read = |v: Option<&Value>| v.and_then(|v| Vec::<PolicyRule>::deserialize(v).ok()).unwrap_or_default();
+    let read = |v: Option<&Value>| v.and_then(|v| decode::<Vec<PolicyRule>>(v).ok()).unwrap_or_default();
     let missing = rules::uncovered(&read(present.pointer("/rules")), &read(wanted.get("rules")));
     let missing = rules::simplify(missing);
     missing.iter().map(|rule| serde_json::to_value(rule).ok()).collect()

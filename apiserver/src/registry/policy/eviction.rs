@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use api::decode::decode_json;
 use api::openapi::api::core::v1::Pod;
 use api::openapi::api::policy::v1::PodDisruptionBudget;
 use api::openapi::apimachinery::pkg::apis::meta::v1::{Condition, DeleteOptions, StatusCause, Time};
@@ -127,7 +128,7 @@ impl Registry {
         let dry_run = options.dry_run.iter().flatten().any(|v| v == "All");
         for _ in 0..ATTEMPTS {
             let entry = self.get(target.kind, target.namespace, target.name, "").await?;
-            let pod: Pod = serde_json::from_slice(&entry.json).map_err(StatusError::internal)?;
+            let pod: Pod = decode_json(&entry.json).map_err(StatusError::internal)?;
             if is_exempt(&pod) {
                 break;
             }
@@ -164,7 +165,7 @@ impl Registry {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         let labels = pod.metadata.labels.clone().unwrap_or_default();
         let list = self.list(PodDisruptionBudget::kind(), namespace, &ListQuery::default()).await?;
-        let parsed = list.entries.iter().filter_map(|entry| serde_json::from_slice(&entry.json).ok());
+        let parsed = list.entries.iter().filter_map(|entry| decode_json(&entry.json).ok());
         Ok(parsed.filter(|budget| covers(budget, &labels)).collect())
     }
 }

@@ -1,6 +1,7 @@
 //! `pods/NAME/log`.
 
 use api::StatusError;
+use api::decode::{decode, decode_json};
 use api::openapi::apimachinery::pkg::apis::meta::v1::{StatusDetails, Time};
 use api::validation::FieldError;
 use axum::body::Body;
@@ -53,7 +54,7 @@ fn lines(output: Output, input: Input) -> impl futures::Stream<Item = Result<Byt
 }
 
 fn failure(json: &[u8]) -> Option<StatusError> {
-    match serde_json::from_slice(json) {
+    match decode_json(json) {
         Ok(status) => {
             Some(StatusError(Box::new(status))).filter(|e| e.0.status.as_deref() != Some("Success"))
         }
@@ -65,7 +66,7 @@ fn failure(json: &[u8]) -> Option<StatusError> {
 fn options(parameters: &Parameters, pod: &str) -> Result<LogRequest, StatusError> {
     let since_time = parameters.get("sinceTime").to_owned();
     if !since_time.is_empty() {
-        let parsed = serde_json::from_value::<Time>(since_time.as_str().into());
+        let parsed = decode::<Time>(&since_time.as_str().into());
         parsed.map_err(|error| StatusError::bad_request(format!("sinceTime: {since_time:?}: {error}")))?;
     }
     let request = LogRequest {
