@@ -3,16 +3,22 @@
 //! The plugins are upstream's, in upstream's order, a file each; what one decides is a plain function of the object and
 //! of what the copies hold.
 
+pub mod cel;
 pub mod default_class;
 pub mod default_toleration_seconds;
+pub mod intent;
 pub mod limit_ranger;
+pub mod matching;
 pub mod namespace_lifecycle;
 pub mod node_restriction;
+pub mod notes;
 pub mod pod_security;
+pub mod policy;
 pub mod priority;
 pub mod runtime_class;
 pub mod service_account;
 pub mod taint_nodes_by_condition;
+pub mod webhook;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -29,7 +35,13 @@ use api::{Kind, Object, Subresource, Typed};
 
 use crate::auth::rbac::follow::Present;
 use crate::auth::{User, rbac};
+use crate::custom::Table;
+use crate::reach::Reach;
 use crate::storage::{Filter, Hub};
+use intent::{Change, Intent};
+use matching::Surroundings;
+use policy::Policies;
+use webhook::Webhooks;
 
 /// The plugins that are there, by upstream's names, in the order in which they are asked.
 pub const PLUGINS: &[&str] = &[
@@ -44,6 +56,10 @@ pub const PLUGINS: &[&str] = &[
     "DefaultStorageClass",
     "RuntimeClass",
     "DefaultIngressClass",
+    "MutatingAdmissionWebhook",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionWebhook",
+    "ResourceQuota",
 ];
 
 /// How often, and with which pause, the account `default` of a new namespace is looked for.
@@ -59,12 +75,16 @@ pub enum Operation {
     Update,
     /// It goes.
     Delete,
+    /// A stream to it is opened.
+    Connect,
 }
 
 /// The chain. One for the server.
 pub struct Admission {
     hub: Arc<Hub>,
     rbac: Present,
+    policies: Policies,
+    webhooks: Webhooks,
     disabled: HashSet<String>,
 }
 
@@ -87,8 +107,17 @@ pub struct Attributes<'a> {
 
 impl Admission {
     /// The chain over what the copies hold, without the plugins that are turned off.
-    pub fn new(hub: Arc<Hub>, rbac: Present, disabled: &[String]) -> Self {
-        Self { hub, rbac, disabled: disabled.iter().cloned().collect() }
+    pub fn new(
+        rbac: Present,
+        table: Arc<Table>,
+        reach: Arc<Reach>,
+        hub: Arc<Hub>,
+        disabled: &[String],
+    ) -> Self {
+        let surroundings = Arc::new(Surroundings { hub: hub.clone(), table });
+        let policies = Policies::new(surroundings.clone());
+        let webhooks = Webhooks::new(surroundings, reach);
+        Self { hub, rbac, policies, webhooks, disabled: disabled.iter().cloned().collect() }
     }
 
     fn on(&self, plugin: &str) -> bool {
@@ -105,6 +134,62 @@ impl Admission {
     fn one<K: Typed>(&self, namespace: &str, name: &str) -> Option<K> {
         let entry = self.hub.cache(K::kind()).get(&api::meta::key_of(namespace, name))?;
         decode_json(&entry.json).ok()
+    }
+
+    /// Whether quotas are charged.
+    pub fn charges_quotas(&self) -> bool {
+        self.on("ResourceQuota")
+    }
+
+    /// Whether no webhook and no policy is configured at all.
+    pub fn asks_nobody(&self) -> bool {
+        self.webhooks.mutate_nothing() && self.webhooks.validate_nothing() && self.policies.validate_nothing()
+    }
+
+    /// Lets whoever is configured change an object that is to be written. `stored` is the kind in which it is.
+    ///
+    /// # Errors
+    /// The refusal of a webhook; 500 for one that fails and may not be left out.
+    pub async fn mutate_by_others(
+        &self,
+        intent: &Intent<'_>,
+        stored: &'static Kind,
+        object: &mut Object,
+        old: Option<&Object>,
+    ) -> Result<(), StatusError> {
+        if self.webhooks.mutate_nothing() || intent.is_exempt() || !self.on("MutatingAdmissionWebhook") {
+            return Ok(());
+        }
+        let again = async |object: &mut Object| {
+            let new = intent.operation == Operation::Create && intent.subresource.is_none();
+            if new { Box::pin(self.mutate(stored, object)).await } else { Ok(()) }
+        };
+        self.webhooks.mutate(intent, object, old, again).await
+    }
+
+    /// Asks whoever is configured whether a request may be carried out.
+    ///
+    /// # Errors
+    /// The refusal of a policy or webhook; 500 for a webhook that fails and may not be left out.
+    pub async fn validate_by_others(
+        &self,
+        intent: &Intent<'_>,
+        change: Change<'_>,
+    ) -> Result<(), StatusError> {
+        if intent.is_exempt() {
+            return Ok(());
+        }
+        let deletes = intent.operation == Operation::Delete;
+        if deletes && !self.webhooks.mutate_nothing() && self.on("MutatingAdmissionWebhook") {
+            self.webhooks.consult(intent, change).await?;
+        }
+        if !self.policies.validate_nothing() && self.on("ValidatingAdmissionPolicy") {
+            self.policies.validate(intent, change)?;
+        }
+        if !self.webhooks.validate_nothing() && self.on("ValidatingAdmissionWebhook") {
+            self.webhooks.validate(intent, change).await?;
+        }
+        Ok(())
     }
 
     /// Fills in what cluster policy sets in a new object. Runs on the client's document, before it is decoded.

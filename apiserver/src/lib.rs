@@ -10,6 +10,7 @@ pub mod discovery;
 pub mod grpc;
 pub mod metrics;
 pub mod openapi;
+pub mod reach;
 pub mod registry;
 pub mod rest;
 pub mod server;
@@ -135,12 +136,20 @@ pub async fn run_on(
     let hub = Hub::start(etcd.clone(), &tasks.spawner(), health.check("etcd"));
     let allocator = Allocator::new(config.service_range, config.node_ports.clone());
     let rbac = auth::rbac::follow::start(hub.clone(), &tasks.spawner());
-    let admission = admission::Admission::new(hub.clone(), rbac.clone(), &config.disabled_admission);
+    let table = Arc::new(custom::Table::default());
+    let streams_end = CancellationToken::new();
+    let tunnels = tunnel::Tunnels::new(streams_end.clone(), tasks.spawner());
+    let reach = Arc::new(reach::Reach::new(hub.clone(), tunnels.clone(), tasks.spawner()));
+    let admission = admission::Admission::new(
+        rbac.clone(),
+        table.clone(),
+        reach,
+        hub.clone(),
+        &config.disabled_admission,
+    );
     let registry =
         Registry::new(etcd, hub.clone(), allocator, admission, config.clock.clone(), config.event_ttl);
     let registry = Arc::new(registry);
-    let table = Arc::new(custom::Table::default());
-    let streams_end = CancellationToken::new();
     let authorizer = Arc::new(Authorizer::new(hub.clone(), rbac));
     let tokens = Tokens::new(tokens, hub.clone(), config.clock.clone());
     let gate = Arc::new(Gate::new(tokens, hub, config.clock.clone(), authorizer.clone()));
@@ -154,7 +163,7 @@ pub async fn run_on(
         authorizer,
         gate: gate.clone(),
         address: SocketAddr::new(config.advertise, port).to_string(),
-        tunnels: tunnel::Tunnels::new(streams_end.clone(), tasks.spawner()),
+        tunnels,
         decisions: decisions::Decisions::new(streams_end.clone(), tasks.spawner()),
         health,
         requests: RequestMetrics::new(&metrics),

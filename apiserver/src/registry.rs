@@ -1,5 +1,6 @@
 //! The generic registry and the rules of each kind.
 
+pub mod admissionregistration;
 pub mod allocate;
 pub mod apiextensions;
 pub mod apps;

@@ -28,6 +28,7 @@ use futures::FutureExt;
 use http::{Method, Request, StatusCode};
 use tokio::time::Instant;
 
+use crate::admission::notes::Notes;
 use crate::auth;
 use crate::registry::errors::retry_after;
 use crate::server::{App, Peer};
@@ -52,8 +53,9 @@ struct Seen {
 async fn answer(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
     let began = Instant::now();
     let mut seen = Seen { verb: "other", kind: None };
-    let outcome = AssertUnwindSafe(dispatch(&app, request, &mut seen)).catch_unwind().await;
-    let response = match outcome {
+    let notes = Notes::default();
+    let outcome = AssertUnwindSafe(notes.keep(dispatch(&app, request, &mut seen))).catch_unwind().await;
+    let mut response = match outcome {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => {
             if error.code() >= 500 {
@@ -70,6 +72,7 @@ async fn answer(State(app): State<Arc<App>>, request: Request<Body>) -> Response
             respond::refusal(&StatusError::internal("the server panicked while it handled the request"))
         }
     };
+    respond::warn(&mut response, &notes.take_warnings());
     app.requests.answered(seen.verb, seen.kind, response.status().as_u16(), began.elapsed());
     response
 }

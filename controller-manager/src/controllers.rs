@@ -14,6 +14,7 @@ mod nodeipam;
 mod nodelifecycle;
 mod podgc;
 mod replicaset;
+mod resourcequota;
 mod root_ca_cert_publisher;
 mod serviceaccount;
 mod serviceaccount_token;
@@ -36,6 +37,7 @@ pub(crate) const ALL: &[(&str, Start)] = &[
     ("serviceaccount-controller", |ctx| Box::pin(serviceaccount::run(ctx))),
     ("serviceaccount-token-controller", |ctx| Box::pin(serviceaccount_token::run(ctx))),
     ("clusterrole-aggregation-controller", |ctx| Box::pin(clusterrole_aggregation::run(ctx))),
+    ("resourcequota-controller", |ctx| Box::pin(resourcequota::run(ctx))),
     ("root-ca-certificate-publisher-controller", |ctx| Box::pin(root_ca_cert_publisher::run(ctx))),
     ("pod-garbage-collector-controller", |ctx| Box::pin(podgc::run(ctx))),
 ];

@@ -211,6 +211,10 @@ impl ErasedStrategy for Rules {
         Object::new(value).map_err(StatusError::internal)
     }
 
+    fn defaulted(&self, object: Object) -> Result<Object, StatusError> {
+        Object::new(self.shaped(object)).map_err(StatusError::internal)
+    }
+
     fn validate_name(&self, name: &str) -> Vec<String> {
         dns_subdomain(name)
     }

@@ -16,6 +16,7 @@ use super::allocate::{Allocator, Claims};
 use super::errors::from_etcd;
 use super::strategy::{ErasedStrategy, UpdatePath};
 use super::{convert, delete, meta, pods, read, scale, strategies};
+use crate::admission::intent::{Change, Intent, Options};
 use crate::admission::{self, Admission, Attributes, Operation};
 use crate::auth::User;
 use crate::registry::read::Version;
@@ -26,12 +27,16 @@ mod apply;
 mod events;
 mod fields;
 mod managed;
+mod parts;
 mod patch;
+mod quota;
+mod turn;
 
 pub use fields::FieldValidation;
 pub use patch::{Patch, PatchType};
 
 use managed::Tracking;
+use turn::Decision;
 
 /// How often a write that lost a race is tried again before the client is told.
 const MAX_RACES: usize = 50;
@@ -87,23 +92,7 @@ pub struct Registry {
     admission: Admission,
     clock: Clock,
     event_lease: events::EventLease,
-}
-
-/// An object as an update finds it.
-struct Present {
-    object: Object,
-    /// As it is stored, for telling whether anything changed.
-    stored: Bytes,
-    revision: i64,
-    /// Read from etcd just now, rather than from a copy that may be a moment behind.
-    live: bool,
-}
-
-/// What an update makes of an object.
-enum Decision {
-    Put(Object),
-    Remove,
-    Keep,
+    ledger: quota::Ledger,
 }
 
 impl Registry {
@@ -116,7 +105,8 @@ impl Registry {
         clock: Clock,
         event_ttl: Duration,
     ) -> Self {
-        Self { event_lease: events::EventLease::new(event_ttl), etcd, hub, allocator, admission, clock }
+        let (event_lease, ledger) = (events::EventLease::new(event_ttl), quota::Ledger::default());
+        Self { event_lease, ledger, etcd, hub, allocator, admission, clock }
     }
 
     /// The copies that reads are served from.
@@ -157,7 +147,8 @@ impl Registry {
     ) -> Result<Written, StatusError> {
         let mut warnings = options.check(kind, &document)?;
         let object = meta::intake(kind, document)?;
-        let written = self.create_tracked(user, kind, namespace, object, options, Tracking::Changes).await?;
+        let written =
+            Box::pin(self.create_tracked(user, kind, namespace, object, options, Tracking::Changes)).await?;
         warnings.extend(written.warnings);
         Ok(Written { warnings, ..written })
     }
@@ -183,8 +174,19 @@ impl Registry {
         let strategy = strategies::strategy(stored);
         self.admit_namespace(stored, namespace, object.name()).await?;
         self.admission.mutate(stored, &mut object).await?;
-        let now = self.clock.now();
+        let intent = Intent {
+            user,
+            kind,
+            subresource: None,
+            operation: Operation::Create,
+            namespace,
+            name: "",
+            options: Options::Write(options),
+        };
         let stated = managed::take(&mut object);
+        let name = object.name().to_owned();
+        self.admission.mutate_by_others(&intent.named(&name), stored, &mut object, None).await?;
+        let now = self.clock.now();
         let context = managed::Context { kind: stored, subresource: None, options, now };
         meta::prepare_for_create(stored, &mut object, now, &uuid::Uuid::new_v4().to_string());
         let prefix = object.str_at("/metadata/generateName").to_owned();
@@ -210,6 +212,8 @@ impl Registry {
                 Tracking::Stated => stated.clone(),
             };
             managed::put(&mut attempt, managers);
+            let change = Change { new: Some(&attempt), old: None };
+            self.admission.validate_by_others(&intent.named(attempt.name()), change).await?;
             match Box::pin(self.insert(stored, attempt, options.dry_run)).await? {
                 Some(json) => {
                     let json = convert::json_from_stored(kind, &json);
@@ -233,16 +237,24 @@ impl Registry {
         dry_run: bool,
     ) -> Result<Option<Bytes>, StatusError> {
         let key = self.key(kind, object.namespace(), object.name());
+        let mut account = self.account(kind, object.namespace()).await;
         if dry_run {
             let found = self.etcd.get(&key).await.map_err(|e| from_etcd(&e))?;
             if found.is_some() {
                 return Ok(None);
+            }
+            if let Some(account) = &account {
+                account.charges(self, kind, &object, None)?;
             }
             self.claims(kind, &mut object, None)?;
             return Ok(Some(object.to_vec().into()));
         }
         let original = object.clone();
         for _ in 0..MAX_RACES {
+            let beside = match &account {
+                Some(account) => account.charges(self, kind, &object, None)?,
+                None => Vec::new(),
+            };
             let claims = self.claims(kind, &mut object, None)?;
             let value = encoding::encode(&object);
             let write = Write {
@@ -251,16 +263,26 @@ impl Registry {
                 op: Op::Put(value.clone()),
                 take: self.claim_keys(&claims),
                 give: Vec::new(),
+                beside,
                 lease: self.event_lease.lease(&self.etcd, kind).await?,
             };
             match self.commit(&write, kind).await? {
                 Outcome::Committed(revision) => {
                     self.settle(&write);
+                    if let Some(account) = &mut account {
+                        account.settle(write.beside, revision)?;
+                    }
                     return Ok(encoding::stamp(&value, revision));
                 }
                 Outcome::Changed(_) => return Ok(None),
                 Outcome::Taken(keys) => {
                     self.contested(kind, &original, &claims, &keys)?;
+                    object = original.clone();
+                }
+                Outcome::Overtaken => {
+                    if let Some(account) = &mut account {
+                        account.reread(self, &write.beside).await?;
+                    }
                     object = original.clone();
                 }
             }
@@ -331,22 +353,32 @@ impl Registry {
         subresource: Option<Subresource>,
         options: &WriteOptions,
         tracking: Tracking,
-        mut change: impl FnMut(&Object) -> Result<Object, StatusError>,
+        mut change: impl FnMut(&Object) -> Result<Object, StatusError> + Send,
     ) -> Result<Written, StatusError> {
         let stored = layout::storage_kind(target.kind);
         let strategy = strategies::strategy(stored);
         let context = managed::Context { kind: stored, subresource, options, now: self.clock.now() };
-        let written = self
-            .guaranteed_update(target, options.dry_run, |current| {
-                let seen = convert::from_stored(target.kind, current.clone());
-                let mut new = change(&seen)?;
-                let mut current = current.clone();
+        let intent = Intent {
+            user,
+            kind: target.kind,
+            subresource,
+            operation: Operation::Update,
+            namespace: target.namespace,
+            name: target.name,
+            options: Options::Write(options),
+        };
+        let mut turn = self.begin(target, options.dry_run).await?;
+        let written = loop {
+            let decision = async {
+                let mut current = turn.object().clone();
+                let mut new = change(&convert::from_stored(target.kind, current.clone()))?;
                 let (stated, present) = (managed::take(&mut new), managed::take(&mut current));
                 let version = new.resource_version();
                 if !version.is_empty() && version != current.resource_version() {
                     return Err(StatusError::stale(target.kind, target.name));
                 }
-                let new = convert::to_stored(target.kind, new);
+                let mut new = convert::to_stored(target.kind, new);
+                self.mutate_change(&intent, &mut new, &current).await?;
                 let mut new = prepare_changed(stored, strategy, new, &current, subresource)?;
                 self.admission.validate(&Attributes {
                     user,
@@ -360,10 +392,15 @@ impl Registry {
                     Tracking::Changes => context.updated(&current, &new, stated.as_ref(), present),
                     Tracking::Stated => managed::settled(&current, &new, stated, present),
                 };
+                self.validate_change(&intent, &new, &current).await?;
                 managed::put(&mut new, managers);
                 Ok(if delete::is_finished(stored, &new) { Decision::Remove } else { Decision::Put(new) })
-            })
-            .await?;
+            };
+            let decision = decision.await;
+            if let Some(written) = self.conclude(&mut turn, decision).await? {
+                break written;
+            }
+        };
         Ok(match subresource {
             Some(Subresource::Scale) => {
                 let object = Object::parse(&written.json).map_err(StatusError::internal)?;
@@ -371,6 +408,45 @@ impl Registry {
             }
             _ => written,
         })
+    }
+
+    /// Lets webhooks change what an update makes of an object; of a Scale, what it says of the object.
+    async fn mutate_change(
+        &self,
+        intent: &Intent<'_>,
+        new: &mut Object,
+        old: &Object,
+    ) -> Result<(), StatusError> {
+        let stored = layout::storage_kind(intent.kind);
+        if self.admission.asks_nobody() {
+            return Ok(());
+        }
+        if intent.subresource != Some(Subresource::Scale) {
+            return self.admission.mutate_by_others(intent, stored, new, Some(old)).await;
+        }
+        let views = [&*new, old].map(|object| scale::view(intent.kind, object));
+        let [mut seen, before] = views;
+        self.admission.mutate_by_others(intent, stored, &mut seen, Some(&before)).await?;
+        *new = scale::apply(intent.kind, &seen, new)?;
+        Ok(())
+    }
+
+    /// Asks whoever is configured whether an update may be carried out.
+    async fn validate_change(
+        &self,
+        intent: &Intent<'_>,
+        new: &Object,
+        old: &Object,
+    ) -> Result<(), StatusError> {
+        if self.admission.asks_nobody() {
+            return Ok(());
+        }
+        if intent.subresource != Some(Subresource::Scale) {
+            let change = Change { new: Some(new), old: Some(old) };
+            return self.admission.validate_by_others(intent, change).await;
+        }
+        let [new, old] = [new, old].map(|object| scale::view(intent.kind, object));
+        self.admission.validate_by_others(intent, Change { new: Some(&new), old: Some(&old) }).await
     }
 
     /// The Scale of an object.
@@ -396,6 +472,10 @@ impl Registry {
     ) -> Result<(), StatusError> {
         let now = self.clock.now();
         let sub = Some(Subresource::Binding);
+        let document = || serde_json::to_value(binding).unwrap_or_default();
+        let part = self.admit_part(user, target, Subresource::Binding, dry_run, document).await?;
+        let changed = part.map(|part| pods::parse_binding(target.kind, target.name, part)).transpose()?;
+        let binding = changed.as_ref().unwrap_or(binding);
         let bound = self.guaranteed_update(target, dry_run, |current| {
             let mut bound = pods::bind(target.kind, binding, current, now)?;
             self.admission.validate(&Attributes {
@@ -429,22 +509,44 @@ impl Registry {
         let strategy = strategies::strategy(stored);
         let now = self.clock.now();
         let dry_run = options.dry_run.iter().flatten().any(|v| v == "All");
-        self.guaranteed_update(target, dry_run, |current| {
-            self.admission.validate(&Attributes {
-                user,
-                kind: stored,
-                subresource,
-                operation: Operation::Delete,
-                new: None,
-                old: Some(current),
-            })?;
-            Ok(match delete::plan(stored, strategy, current, options, now)? {
-                delete::Plan::Remove => Decision::Remove,
-                delete::Plan::Mark(marked) => Decision::Put(*marked),
-                delete::Plan::Wait => Decision::Keep,
-            })
-        })
-        .await
+        let intent = Intent {
+            user,
+            kind: target.kind,
+            subresource: None,
+            operation: Operation::Delete,
+            namespace: target.namespace,
+            name: target.name,
+            options: Options::Delete(options),
+        };
+        let mut turn = self.begin(target, dry_run).await?;
+        loop {
+            let current = turn.object();
+            let decision = async {
+                self.admission.validate(&Attributes {
+                    user,
+                    kind: stored,
+                    subresource,
+                    operation: Operation::Delete,
+                    new: None,
+                    old: Some(current),
+                })?;
+                let plan = delete::plan(stored, strategy, current, options, now)?;
+                // Whoever asked for an eviction was judged as that, as upstream has it.
+                if subresource.is_none() {
+                    let change = Change { new: None, old: Some(current) };
+                    self.admission.validate_by_others(&intent, change).await?;
+                }
+                Ok(match plan {
+                    delete::Plan::Remove => Decision::Remove,
+                    delete::Plan::Mark(marked) => Decision::Put(*marked),
+                    delete::Plan::Wait => Decision::Keep,
+                })
+            };
+            let decision = decision.await;
+            if let Some(written) = self.conclude(&mut turn, decision).await? {
+                return Ok(written);
+            }
+        }
     }
 
     /// Deletes everything that a query selects; what was deleted or marked.
@@ -490,106 +592,6 @@ impl Registry {
         }
     }
 
-    /// Reads, decides and writes until nobody else wrote in between. A decision on a copy that may be behind is
-    /// final only when it was a write; a refusal or a no-op is decided again on what etcd holds.
-    async fn guaranteed_update(
-        &self,
-        target: Target<'_>,
-        dry_run: bool,
-        mut decide: impl FnMut(&Object) -> Result<Decision, StatusError>,
-    ) -> Result<Written, StatusError> {
-        let kind = layout::storage_kind(target.kind);
-        let key = self.key(kind, target.namespace, target.name);
-        let mut present = self.present(target, &key).await?;
-        for _ in 0..MAX_RACES {
-            let decision = decide(&present.object);
-            let final_already = match &decision {
-                Ok(Decision::Put(new)) => encoding::encode(new) == present.stored,
-                Ok(Decision::Keep) | Err(_) => true,
-                Ok(Decision::Remove) => false,
-            };
-            if final_already && !present.live {
-                let live = self.live(target, &key).await?;
-                if live.revision != present.revision {
-                    present = live;
-                    continue;
-                }
-            }
-            let (op, json, new) = match decision? {
-                Decision::Put(new) if !final_already => (Op::Put(encoding::encode(&new)), None, Some(new)),
-                Decision::Put(_) | Decision::Keep => {
-                    return Ok(done(target.kind, &present.stored, present.revision, false));
-                }
-                Decision::Remove => (Op::Delete, Some(present.stored.clone()), None),
-            };
-            match Box::pin(self.write(kind, &key, &present, op, new, dry_run)).await? {
-                Attempt::Done { stored, revision } => {
-                    let deleted = json.is_some();
-                    return Ok(done(target.kind, json.as_ref().unwrap_or(&stored), revision, deleted));
-                }
-                Attempt::Again(Some(now)) => present = now,
-                Attempt::Again(None) => return Err(StatusError::not_found(target.kind, target.name)),
-            }
-        }
-        Err(StatusError::stale(target.kind, target.name))
-    }
-
-    async fn write(
-        &self,
-        kind: &'static Kind,
-        key: &str,
-        present: &Present,
-        op: Op,
-        new: Option<Object>,
-        dry_run: bool,
-    ) -> Result<Attempt, StatusError> {
-        let original = new.clone();
-        let mut new = new;
-        let claims = match &mut new {
-            Some(new) => self.claims(kind, new, Some(&present.object))?,
-            None => self.released(kind, &present.object)?,
-        };
-        let op = match &new {
-            Some(new) => Op::Put(encoding::encode(new)),
-            None => op,
-        };
-        let stored = match &op {
-            Op::Put(value) => value.clone(),
-            Op::Delete => Bytes::new(),
-        };
-        if dry_run {
-            return Ok(Attempt::Done { stored, revision: present.revision });
-        }
-        let write = Write {
-            key: key.to_owned(),
-            expect: present.revision,
-            lease: if matches!(op, Op::Put(_)) { self.event_lease.lease(&self.etcd, kind).await? } else { 0 },
-            op,
-            take: self.claim_keys(&claims),
-            give: claims.give.iter().map(|key| self.claim_key(key)).collect(),
-        };
-        match self.commit(&write, kind).await? {
-            Outcome::Committed(revision) => {
-                self.settle(&write);
-                Ok(Attempt::Done { stored, revision })
-            }
-            Outcome::Changed(now) => {
-                Ok(Attempt::Again(now.map(|v| Present::live(&v.value, v.version)).transpose()?))
-            }
-            Outcome::Taken(keys) => {
-                if let Some(original) = &original {
-                    self.contested(kind, original, &claims, &keys)?;
-                }
-                Ok(Attempt::Again(Some(Present {
-                    object: present.object.clone(),
-                    stored: present.stored.clone(),
-                    revision: present.revision,
-                    live: present.live,
-                })))
-            }
-        }
-    }
-
     async fn commit(&self, write: &Write, kind: &'static Kind) -> Result<Outcome, StatusError> {
         match self.etcd.commit(write).await {
             Err(error) if write.lease != 0 && error.to_string().contains("lease not found") => {
@@ -598,29 +600,6 @@ impl Registry {
                 self.etcd.commit(&Write { lease, ..write.clone() }).await.map_err(|e| from_etcd(&e))
             }
             other => other.map_err(|e| from_etcd(&e)),
-        }
-    }
-
-    async fn present(&self, target: Target<'_>, key: &str) -> Result<Present, StatusError> {
-        let cached = self.hub.cache(target.kind).get(&object_meta::key_of(target.namespace, target.name));
-        match cached {
-            Some(entry) => {
-                let object = Object::parse(&entry.json).map_err(StatusError::internal)?;
-                Ok(Present {
-                    stored: encoding::encode(&object),
-                    revision: entry.revision,
-                    object,
-                    live: false,
-                })
-            }
-            None => self.live(target, key).await,
-        }
-    }
-
-    async fn live(&self, target: Target<'_>, key: &str) -> Result<Present, StatusError> {
-        match self.etcd.get(key).await.map_err(|e| from_etcd(&e))? {
-            Some(found) => Present::live(&found.value, found.version),
-            None => Err(StatusError::not_found(target.kind, target.name)),
         }
     }
 
@@ -702,27 +681,8 @@ impl Registry {
     }
 }
 
-enum Attempt {
-    Done { stored: Bytes, revision: i64 },
-    Again(Option<Present>),
-}
-
-impl Present {
-    fn live(value: &[u8], revision: i64) -> Result<Self, StatusError> {
-        let mut object = Object::parse(value).map_err(StatusError::internal)?;
-        let stored = encoding::encode(&object);
-        object.set_resource_version(&revision.to_string());
-        Ok(Self { object, stored, revision, live: true })
-    }
-}
-
 fn is_service(kind: &Kind) -> bool {
     kind.group.is_empty() && kind.kind == "Service"
-}
-
-fn done(kind: &'static Kind, stored: &Bytes, revision: i64, deleted: bool) -> Written {
-    let json = encoding::stamp(stored, revision).unwrap_or_else(|| stored.clone());
-    Written { json: convert::json_from_stored(kind, &json), deleted, created: false, warnings: Vec::new() }
 }
 
 /// Runs a new object through the rules of metadata and of its kind.

@@ -7,10 +7,10 @@ use api::kinds::KINDS;
 
 use crate::custom;
 
-use super::strategy::{Erased, ErasedStrategy, Plain};
+use super::strategy::{DocumentRules, Erased, ErasedStrategy, Plain};
 use super::{
-    apiextensions, apps, autoscaling, batch, certificates, coordination, core, discovery, events, networking,
-    node, policy, rbac, scheduling, storage,
+    admissionregistration, apiextensions, apps, autoscaling, batch, certificates, coordination, core,
+    discovery, events, networking, node, policy, rbac, scheduling, storage,
 };
 
 macro_rules! rules {
@@ -83,13 +83,17 @@ pub fn strategy(kind: &Kind) -> &'static dyn ErasedStrategy {
         ("certificates.k8s.io", "CertificateSigningRequest") => {
             rules!(certificates::certificate_signing_request::CertificateSigningRequestStrategy)
         }
+        ("admissionregistration.k8s.io", "MutatingWebhookConfiguration") => {
+            rules!(admissionregistration::webhooks::MutatingWebhookConfigurationStrategy)
+        }
+        ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration") => {
+            rules!(admissionregistration::webhooks::ValidatingWebhookConfigurationStrategy)
+        }
         ("apiextensions.k8s.io", "CustomResourceDefinition") => {
             rules!(apiextensions::custom_resource_definition::CustomResourceDefinitionStrategy)
         }
         ("storage.k8s.io", "CSIStorageCapacity")
         | ("storage.k8s.io", "VolumeAttributesClass")
-        | ("admissionregistration.k8s.io", "MutatingWebhookConfiguration")
-        | ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration")
         | ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy")
         | ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding")
         | ("apiregistration.k8s.io", "APIService")
@@ -105,9 +109,23 @@ pub fn strategy(kind: &Kind) -> &'static dyn ErasedStrategy {
 
 /// The rules of a row without rules of its own.
 fn plain(kind: &Kind) -> &'static dyn ErasedStrategy {
-    static ROWS: LazyLock<Vec<Plain>> = LazyLock::new(|| KINDS.iter().map(Plain).collect());
-    let row = ROWS.iter().find(|Plain(row)| (row.api_version, row.kind) == (kind.api_version, kind.kind));
+    static ROWS: LazyLock<Vec<Plain>> =
+        LazyLock::new(|| KINDS.iter().map(|kind| Plain(kind, document_rules(kind))).collect());
+    let row = ROWS.iter().find(|Plain(row, _)| (row.api_version, row.kind) == (kind.api_version, kind.kind));
     row.expect("a kind without a row of its own is custom")
+}
+
+/// Rules that are read off the document, where a kind has such.
+fn document_rules(kind: &Kind) -> Option<DocumentRules> {
+    match (kind.group, kind.kind) {
+        ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy") => {
+            Some(admissionregistration::policies::POLICY)
+        }
+        ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding") => {
+            Some(admissionregistration::policies::BINDING)
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -151,6 +151,8 @@ pub trait ErasedStrategy: Send + Sync {
         path: UpdatePath,
         found: Vec<FieldError>,
     ) -> Result<Object, StatusError>;
+    /// The object with what was left out filled in, as webhooks see it. 400 for wrong types.
+    fn defaulted(&self, object: Object) -> Result<Object, StatusError>;
     /// What is wrong with a name.
     fn validate_name(&self, name: &str) -> Vec<String>;
     /// The names of the selectable fields, beside `metadata.name` and `metadata.namespace`.
@@ -232,6 +234,12 @@ impl<S: Strategy> ErasedStrategy for Erased<S> {
         Ok(Object::from_typed(&new))
     }
 
+    fn defaulted(&self, object: Object) -> Result<Object, StatusError> {
+        let mut typed: S::K = decode(S::K::kind(), &object)?;
+        self.0.default(&mut typed);
+        Ok(Object::from_typed(&typed))
+    }
+
     fn validate_name(&self, name: &str) -> Vec<String> {
         self.0.validate_name(name)
     }
@@ -276,18 +284,31 @@ impl<S: Strategy> ErasedStrategy for Erased<S> {
     }
 }
 
-/// The rules of a kind without rules of its own: what every kind's type and metadata demand.
+/// Rules that are read off the document, for kinds whose rules are few: the code of a type weighs more than they do.
+#[derive(Clone, Copy)]
+pub struct DocumentRules {
+    /// Fills in what the client left out.
+    pub default: fn(&mut Value),
+    /// Every wrong field.
+    pub validate: fn(&Value) -> Vec<FieldError>,
+}
+
+/// The rules of a kind without a type of its own here: what every kind's type and metadata demand, and what is read
+/// off its documents.
 pub struct Plain(
     /// The row of the kind.
     pub &'static Kind,
+    /// What is read off the documents.
+    pub Option<DocumentRules>,
 );
 
 impl ErasedStrategy for Plain {
     fn for_create(&self, object: Object, found: Vec<FieldError>) -> Result<Object, StatusError> {
         let kind = self.0;
-        refuse(kind, object.name(), &found)?;
-        let document = (kind.normalize)(object.into_value()).map_err(|error| wrong_type(kind, &error))?;
-        Object::new(document).map_err(StatusError::internal)
+        let object = self.defaulted(object)?;
+        let own = self.1.map(|rules| (rules.validate)(&object.to_value())).unwrap_or_default();
+        refuse(kind, object.name(), &[found, own].concat())?;
+        Ok(object)
     }
 
     fn for_update(
@@ -298,6 +319,15 @@ impl ErasedStrategy for Plain {
         found: Vec<FieldError>,
     ) -> Result<Object, StatusError> {
         self.for_create(new, found)
+    }
+
+    fn defaulted(&self, object: Object) -> Result<Object, StatusError> {
+        let kind = self.0;
+        let mut document = (kind.normalize)(object.into_value()).map_err(|error| wrong_type(kind, &error))?;
+        if let Some(rules) = self.1 {
+            (rules.default)(&mut document);
+        }
+        Object::new(document).map_err(StatusError::internal)
     }
 
     fn validate_name(&self, name: &str) -> Vec<String> {

@@ -12,8 +12,12 @@ use axum::extract::Request;
 use axum::response::Response;
 use proto::PodRef;
 
+use serde_json::{Value, json};
+
 use super::path::ResourcePath;
+use super::query::Parameters;
 use crate::auth::User;
+use crate::registry::store::Target;
 use crate::server::{App, Peer};
 
 mod activity;
@@ -49,6 +53,12 @@ pub async fn serve(
     let entry = app.registry.get(path.kind, &path.namespace, &path.name, "").await?;
     let pod: Pod = decode_json(&entry.json).map_err(StatusError::internal)?;
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default();
+    if let Some(subresource) = path.subresource.filter(|sub| *sub != Subresource::Log) {
+        let target = Target { kind: path.kind, namespace: &path.namespace, name: &path.name };
+        let parameters = Parameters::parse(request.uri())?;
+        let document = || options(subresource, &parameters);
+        app.registry.admit_part(&peer.user, target, subresource, false, document).await?;
+    }
     let asked = Asked { app, user: &peer.user, pod: &pod, node };
     match path.subresource {
         Some(Subresource::Log) => logs::serve(&asked, request.uri()).await,
@@ -57,6 +67,31 @@ pub async fn serve(
         Some(Subresource::PortForward) => port_forward::serve(&asked, request).await,
         _ => Err(StatusError::no_such_path()),
     }
+}
+
+/// The parameters of a stream as the document that webhooks know.
+fn options(subresource: Subresource, parameters: &Parameters) -> Value {
+    let kind = match subresource {
+        Subresource::Exec => "PodExecOptions",
+        Subresource::Attach => "PodAttachOptions",
+        _ => "PodPortForwardOptions",
+    };
+    let mut document = json!({"apiVersion": "v1", "kind": kind});
+    if subresource == Subresource::PortForward {
+        let ports: Vec<u16> = parameters.all("ports").filter_map(|p| p.parse().ok()).collect();
+        document["ports"] = json!(ports);
+        return document;
+    }
+    for flag in ["stdin", "stdout", "stderr", "tty"].into_iter().filter(|f| parameters.flag(f)) {
+        document[flag] = true.into();
+    }
+    if !parameters.get("container").is_empty() {
+        document["container"] = parameters.get("container").into();
+    }
+    if subresource == Subresource::Exec {
+        document["command"] = parameters.all("command").collect::<Vec<_>>().into();
+    }
+    document
 }
 
 impl Asked<'_> {

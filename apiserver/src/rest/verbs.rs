@@ -190,6 +190,11 @@ impl Call<'_> {
         let target = self.target();
         let entry = self.app.registry.get(target.kind, target.namespace, target.name, "").await?;
         let account = Object::parse(&entry.json).map_err(StatusError::internal)?;
+        let shown = || document.clone();
+        let dry_run = self.parameters.dry_run()?;
+        let part =
+            self.app.registry.admit_part(&self.peer.user, target, Subresource::Token, dry_run, shown).await?;
+        let document = part.unwrap_or(document);
         let made = self.app.desk().token_request(&self.peer.user, &account, document)?;
         Ok(respond::value(StatusCode::CREATED, &made, self.pretty()))
     }

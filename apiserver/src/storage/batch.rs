@@ -157,13 +157,19 @@ fn take(waiting: &mut VecDeque<Waiting>) -> Vec<Waiting> {
     let mut bytes = 0;
     while let Some(next) = waiting.pop_front() {
         let size = next.write.size();
-        let alone = next.write.take.len() + next.write.give.len() > MAX_CLAIMS || size > MAX_BYTES;
+        let alone = next.write.take.len() + next.write.give.len() + next.write.beside.len() > MAX_CLAIMS
+            || size > MAX_BYTES;
         let fits = batch.is_empty() || (!alone && batch.len() < MAX_WRITES && bytes + size <= MAX_BYTES);
         if !fits {
             later.push_back(next);
             break;
         }
-        if batch.iter().any(|other| other.place == next.place || shares_claims(&other.write, &next.write)) {
+        let clash = |other: &Waiting| {
+            other.place == next.place
+                || shares_claims(&other.write, &next.write)
+                || shares_places(&other.write, &next.write)
+        };
+        if batch.iter().any(clash) {
             later.push_back(next);
             continue;
         }
@@ -187,6 +193,19 @@ fn shares_claims(a: &Write, b: &Write) -> bool {
     !a.is_empty() && !b.is_empty() && a.iter().any(|key| b.contains(key))
 }
 
+/// Whether two writes have others beside them, and those or the writes themselves are at the same place.
+fn shares_places(a: &Write, b: &Write) -> bool {
+    if a.beside.is_empty() && b.beside.is_empty() {
+        return false;
+    }
+    let places = |w: &Write| -> Vec<i64> {
+        let beside = w.beside.iter().map(|b| version::place(&b.key));
+        beside.chain([version::place(&w.key)]).collect()
+    };
+    let (a, b) = (places(a), places(b));
+    a.iter().any(|place| b.contains(place))
+}
+
 fn outcome(write: &Write, response: &TxnResponse, revision: i64) -> Outcome {
     if response.succeeded() {
         return Outcome::Committed(match write.op {
@@ -201,7 +220,8 @@ fn outcome(write: &Write, response: &TxnResponse, revision: i64) -> Outcome {
     if version::revision(now.as_ref().map_or(0, |n| n.version)) != version::revision(write.expect) {
         return Outcome::Changed(now);
     }
-    Outcome::Taken(found.flatten().map(|v| v.key).collect())
+    let taken: Vec<String> = found.flatten().map(|v| v.key).collect();
+    if taken.is_empty() && !write.beside.is_empty() { Outcome::Overtaken } else { Outcome::Taken(taken) }
 }
 
 #[cfg(test)]
@@ -216,6 +236,7 @@ mod tests {
             op: Op::Put(Bytes::from(vec![0; size])),
             take: claims.iter().map(|c| (*c).to_owned()).collect(),
             give: Vec::new(),
+            beside: Vec::new(),
             lease: 0,
         };
         Waiting { place: version::place(&write.key), write, answer: oneshot::channel().0 }

@@ -156,8 +156,21 @@ pub struct Write {
     pub take: Vec<String>,
     /// Keys that are removed.
     pub give: Vec<String>,
+    /// Other objects that are written with it.
+    pub beside: Vec<Beside>,
     /// The lease that ends the key's life, or 0.
     pub lease: i64,
+}
+
+/// An object that is written with another, if nobody changed either in between.
+#[derive(Clone, Debug)]
+pub struct Beside {
+    /// The key.
+    pub key: String,
+    /// Its resource version before.
+    pub expect: i64,
+    /// What is written.
+    pub value: Bytes,
 }
 
 impl Write {
@@ -167,7 +180,8 @@ impl Write {
             Op::Put(value) => value.len(),
             Op::Delete => 0,
         };
-        value + 2 * self.key.len() + 64
+        let beside: usize = self.beside.iter().map(|b| b.value.len() + 2 * b.key.len() + 64).sum();
+        value + 2 * self.key.len() + 64 + beside
     }
 }
 
@@ -180,6 +194,8 @@ pub enum Outcome {
     Changed(Option<Versioned>),
     /// These keys exist already.
     Taken(Vec<String>),
+    /// One of the other objects was changed.
+    Overtaken,
 }
 
 /// A client of etcd. Cheap to clone.
@@ -320,6 +336,9 @@ pub(super) fn transaction(write: &Write) -> Txn {
     let expect = version::revision(write.expect);
     let mut when = vec![Compare::mod_revision(write.key.as_str(), CompareOp::Equal, expect)];
     when.extend(write.take.iter().map(|key| Compare::version(key.as_str(), CompareOp::Equal, 0)));
+    let same =
+        |b: &Beside| Compare::mod_revision(b.key.as_str(), CompareOp::Equal, version::revision(b.expect));
+    when.extend(write.beside.iter().map(same));
     let mut then = vec![match &write.op {
         Op::Put(value) => {
             let options = (write.lease != 0).then(|| PutOptions::new().with_lease(write.lease));
@@ -328,6 +347,7 @@ pub(super) fn transaction(write: &Write) -> Txn {
         Op::Delete => TxnOp::delete(write.key.as_str(), None),
     }];
     then.extend(write.take.iter().map(|key| TxnOp::put(key.as_str(), write.key.as_str(), None)));
+    then.extend(write.beside.iter().map(|b| TxnOp::put(b.key.as_str(), b.value.to_vec(), None)));
     then.extend(write.give.iter().map(|key| TxnOp::delete(key.as_str(), None)));
     let mut otherwise = vec![TxnOp::get(write.key.as_str(), None)];
     let keys_only = || Some(GetOptions::new().with_keys_only());

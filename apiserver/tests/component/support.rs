@@ -307,6 +307,11 @@ impl Http {
         http
     }
 
+    /// The same over a connection of its own.
+    pub fn fresh(&self) -> Self {
+        Self { connection: Arc::default(), ..self.clone() }
+    }
+
     /// A connection that speaks HTTP/1.1.
     pub async fn raw(&self) -> Result<tokio_rustls::client::TlsStream<TcpStream>, CallError> {
         let stream = TcpStream::connect(self.address).await?;
@@ -375,6 +380,21 @@ impl Http {
             *slot = None;
         }
         result
+    }
+
+    /// One call with a body in JSON: the code and the headers.
+    pub async fn headers(&self, method: Method, path: &str, body: &Value) -> (u16, http::HeaderMap) {
+        let mut slot = self.connection.lock().await;
+        if slot.as_ref().is_none_or(|(sender, _)| sender.is_closed()) {
+            *slot = Some(self.connect().await.expect("a connection"));
+        }
+        let (sender, _) = slot.as_mut().expect("just connected");
+        sender.ready().await.expect("a connection");
+        let request = self.request(method, path, "application/json", body.to_string().into(), &[]);
+        let response = sender.send_request(request).await.expect("an answer");
+        let (code, headers) = (response.status().as_u16(), response.headers().clone());
+        response.into_body().collect().await.expect("a body");
+        (code, headers)
     }
 
     /// A call whose answer is JSON.

@@ -2,7 +2,7 @@
 
 mod custom;
 mod graph;
-mod partial;
+pub(super) mod partial;
 mod plan;
 
 use std::sync::{Arc, Mutex};

@@ -4,5 +4,6 @@ mod collection;
 mod endpoints;
 mod leadership;
 mod nodes;
+mod quota;
 mod support;
 mod workloads;

@@ -85,7 +85,15 @@ pub async fn run(registry: &Registry) -> Result<(), EtcdError> {
 }
 
 async fn correct(registry: &Registry, key: &str, expect: i64, op: Op) -> Result<Outcome, EtcdError> {
-    let write = Write { key: key.to_owned(), expect, op, take: Vec::new(), give: Vec::new(), lease: 0 };
+    let write = Write {
+        key: key.to_owned(),
+        expect,
+        op,
+        take: Vec::new(),
+        give: Vec::new(),
+        beside: Vec::new(),
+        lease: 0,
+    };
     registry.etcd().commit(&write).await
 }
 

@@ -126,6 +126,11 @@ impl Registry {
         options: &DeleteOptions,
     ) -> Result<Written, StatusError> {
         let dry_run = options.dry_run.iter().flatten().any(|v| v == "All");
+        let document = || {
+            serde_json::json!({"apiVersion": "policy/v1", "kind": "Eviction", "deleteOptions": options,
+                "metadata": {"name": target.name, "namespace": target.namespace}})
+        };
+        self.admit_part(user, target, Subresource::Eviction, dry_run, document).await?;
         for _ in 0..ATTEMPTS {
             let entry = self.get(target.kind, target.namespace, target.name, "").await?;
             let pod: Pod = decode_json(&entry.json).map_err(StatusError::internal)?;
