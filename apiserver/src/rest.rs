@@ -6,6 +6,7 @@ mod duplicates;
 mod health;
 pub mod negotiate;
 pub mod path;
+pub mod proxy;
 pub mod query;
 pub mod render;
 pub mod respond;
@@ -86,6 +87,13 @@ async fn dispatch(app: &Arc<App>, request: Request<Body>, seen: &mut Seen) -> Re
         return other_path(app, &peer, request).await;
     };
     seen.kind = Some(path.kind);
+    if path.subresource == Some(Subresource::Proxy) {
+        // Its query is for whoever is behind the proxy.
+        let verb = proxy::verb(&method).ok_or_else(StatusError::method_not_allowed)?;
+        seen.verb = verb;
+        authorize(app, &peer, &path, &Parameters::default(), verb)?;
+        return proxy::serve(app, &peer, &path, request).await;
+    }
     let parameters = Parameters::parse(request.uri())?;
     let verb = verb(&method, &path, &parameters);
     seen.verb = verb.unwrap_or("other");

@@ -127,6 +127,18 @@ impl<K: Document> Api<K> {
         decode(object.await?)
     }
 
+    /// A subresource that is an object of its own, such as `scale`.
+    pub async fn get_subresource(&self, name: &str, subresource: &str) -> Result<api::Object, Error> {
+        let (name, subresource) = (name.to_owned(), subresource.to_owned());
+        let request =
+            proto::GetRequest { resource: self.resource(), name, subresource, ..Default::default() };
+        let object = patiently(|| {
+            let (mut client, request) = (self.client.resources(), request.clone());
+            async move { client.get(request).await }
+        });
+        decode(object.await?)
+    }
+
     /// One object, or `None` when there is none of that name.
     pub async fn get_opt(&self, name: &str) -> Result<Option<K>, Error> {
         match self.get(name).await {

@@ -6,6 +6,7 @@ use crate::context::Context;
 
 mod clusterrole_aggregation;
 mod deployment;
+mod disruption;
 mod endpoints;
 mod endpointslice;
 mod garbagecollector;
@@ -27,6 +28,7 @@ pub(crate) type Start = fn(Context) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(crate) const ALL: &[(&str, Start)] = &[
     ("deployment-controller", |ctx| Box::pin(deployment::run(ctx))),
     ("replicaset-controller", |ctx| Box::pin(replicaset::run(ctx))),
+    ("disruption-controller", |ctx| Box::pin(disruption::run(ctx))),
     ("endpoints-controller", |ctx| Box::pin(endpoints::run(ctx))),
     ("endpointslice-controller", |ctx| Box::pin(endpointslice::run(ctx))),
     ("node-ipam-controller", |ctx| Box::pin(nodeipam::run(ctx))),

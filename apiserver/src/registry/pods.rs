@@ -119,12 +119,28 @@ fn set_scheduled(pod: &mut Object, now: Timestamp) {
     if let Some(generation) = pod.meta().and_then(|m| m.get("generation")) {
         scheduled["observedGeneration"] = generation.clone();
     }
+    set_condition(pod, scheduled);
+}
+
+/// Replaces the condition of the same type. False when it said the same already.
+pub fn set_condition(pod: &mut Object, mut condition: Value) -> bool {
     let status = pod.as_map_mut().entry("status").or_insert_with(|| json!({}));
-    let Some(status) = status.as_object_mut() else { return };
+    let Some(status) = status.as_object_mut() else { return false };
     let conditions = status.entry("conditions").or_insert_with(|| json!([]));
-    let Some(list) = conditions.as_array_mut() else { return };
-    list.retain(|c| c.get("type").and_then(Value::as_str) != Some("PodScheduled"));
-    list.push(scheduled);
+    let Some(list) = conditions.as_array_mut() else { return false };
+    let Some(present) = list.iter().position(|c| c.get("type") == condition.get("type")) else {
+        list.push(condition);
+        return true;
+    };
+    let present = &mut list[present];
+    if present.get("status") == condition.get("status")
+        && let Some(since) = present.get("lastTransitionTime")
+    {
+        condition["lastTransitionTime"] = since.clone();
+    }
+    let changes = *present != condition;
+    *present = condition;
+    changes
 }
 
 #[cfg(test)]

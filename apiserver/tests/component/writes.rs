@@ -181,6 +181,11 @@ fn a_pod_is_bound_once_and_evicted() {
         assert_eq!((code, text(&evicted, "/status")), (201, "Success"), "{evicted}");
         let (_, pod) = http.get(&format!("{PODS}/p")).await;
         assert_eq!(pod.pointer("/metadata/deletionGracePeriodSeconds"), Some(&json!(30)), "{pod}");
+        let condition = &pod["status"]["conditions"][1];
+        assert_eq!(
+            (text(condition, "/type"), text(condition, "/reason")),
+            ("DisruptionTarget", "EvictionByEvictionAPI")
+        );
     });
 }
 

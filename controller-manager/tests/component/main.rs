@@ -1,6 +1,7 @@
 //! The controllers against a real API server on a real etcd, with nodes whose kubelets are played.
 
 mod collection;
+mod disruption;
 mod endpoints;
 mod leadership;
 mod nodes;

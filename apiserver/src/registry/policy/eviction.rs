@@ -12,11 +12,13 @@ use api::selector::Selector;
 use api::status::StatusError;
 use api::{Object, Subresource, Typed};
 use jiff::Timestamp;
+use serde_json::json;
 
 use crate::auth::User;
-use crate::registry::Registry;
+use crate::registry::meta::whole_seconds;
 use crate::registry::read::ListQuery;
 use crate::registry::store::{Target, WriteOptions, Written};
+use crate::registry::{Registry, pods};
 
 /// Evictions that a budget may have granted before the controller has seen their pods go.
 const MAX_DISRUPTED: usize = 2000;
@@ -163,7 +165,49 @@ impl Registry {
                 Err(error) => return Err(error),
             }
         }
-        self.delete(user, target, Some(Subresource::Eviction), options).await
+        let mut options = options.clone();
+        if !dry_run {
+            self.announce(target, &mut options).await?;
+        }
+        self.delete(user, target, Some(Subresource::Eviction), &options).await
+    }
+
+    /// Tells the pod, in its conditions, why it goes (KEP-3329). A pod to which the preconditions do not apply is
+    /// left alone: the deletion will refuse it.
+    async fn announce(&self, target: Target<'_>, options: &mut DeleteOptions) -> Result<(), StatusError> {
+        let (own, plain) = (User::apiserver(), WriteOptions::default());
+        for _ in 0..ATTEMPTS {
+            let entry = self.get(target.kind, target.namespace, target.name, "").await?;
+            let mut pod = Object::parse(&entry.json).map_err(StatusError::internal)?;
+            let wanted = options.preconditions.clone().unwrap_or_default();
+            if wanted.uid.is_some_and(|uid| uid != pod.uid())
+                || wanted.resource_version.as_deref().is_some_and(|v| v != pod.resource_version())
+            {
+                return Ok(());
+            }
+            let condition = json!({"type": "DisruptionTarget", "status": "True",
+                "reason": "EvictionByEvictionAPI", "message": "Eviction API: evicting",
+                "lastTransitionTime": whole_seconds(self.clock().now())});
+            if !pods::set_condition(&mut pod, condition) {
+                return Ok(());
+            }
+            let status = Some(Subresource::Status);
+            match self.update(&own, target, status, pod.to_value(), &plain, &|| Ok(())).await {
+                Ok(written) => {
+                    let version = options.preconditions.as_mut().and_then(|p| p.resource_version.as_mut());
+                    // The version that the client has seen is this one but for the condition.
+                    if let Some(version) = version {
+                        let pod = Object::parse(&written.json).map_err(StatusError::internal)?;
+                        *version = pod.resource_version().to_owned();
+                    }
+                    return Ok(());
+                }
+                Err(error) if error.is_conflict() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        // Whoever writes to it all the time does not keep it from going.
+        Ok(())
     }
 
     async fn budgets(&self, pod: &Pod) -> Result<Vec<PodDisruptionBudget>, StatusError> {
@@ -179,7 +223,7 @@ impl Registry {
 mod tests {
     use super::*;
     use crate::registry::testing::object;
-    use serde_json::{Value, json};
+    use serde_json::Value;
 
     fn pod(ready: &str) -> Pod {
         object(json!({"metadata": {"name": "p", "labels": {"a": "b"}},
