@@ -98,6 +98,8 @@ pub enum Subresource {
     Approval,
     /// `serviceaccounts/token`: a TokenRequest.
     Token,
+    /// `pods/proxy`, `services/proxy` and `nodes/proxy`: HTTP to what the object stands for.
+    Proxy,
 }
 
 /// What becomes of the objects of a kind.
@@ -126,6 +128,7 @@ impl Subresource {
             Self::Finalize => "finalize",
             Self::Approval => "approval",
             Self::Token => "token",
+            Self::Proxy => "proxy",
         }
     }
 }

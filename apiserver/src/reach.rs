@@ -86,7 +86,8 @@ impl Reach {
             Way::Address(host, port) => self.host(&host, port).await,
             Way::Pod { node, namespace, name, uid, port } => {
                 let pod = PodRef { namespace, name, uid };
-                let ask = Ask::PortForward(PortForwardRequest { pod: Some(pod), port: port.into() });
+                let request = PortForwardRequest { pod: Some(pod), port: port.into(), ..Default::default() };
+                let ask = Ask::PortForward(request);
                 let tunnel = self.tunnels.open(&node, &User::apiserver(), ask).await;
                 let tunnel = tunnel.map_err(|e| io::Error::new(io::ErrorKind::ConnectionRefused, e))?;
                 let (near, far) = tokio::io::duplex(BUFFER);

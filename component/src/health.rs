@@ -12,6 +12,7 @@ use axum::routing::get;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -140,6 +141,19 @@ pub async fn serve(
             }
         });
     }
+}
+
+/// Serves a router over HTTP/1.1 and HTTP/2 on one connection that somebody else has accepted, until it ends.
+///
+/// # Errors
+/// What broke the connection.
+pub async fn serve_stream<S>(stream: S, router: Router) -> Result<(), String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = TowerToHyperService::new(router.layer(axum::Extension(Peer::Plain)));
+    let server = auto::Builder::new(TokioExecutor::new());
+    server.serve_connection(TokioIo::new(stream), service).await.map_err(|e| e.to_string())
 }
 
 /// Who is at the other end of a connection; an extension of every request that [`serve`] hands on.

@@ -21,6 +21,7 @@ pub mod config_file;
 pub mod containerd;
 pub mod context;
 pub mod dns;
+pub mod endpoints;
 pub mod hollow;
 pub mod housekeeping;
 pub mod images;
@@ -143,7 +144,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
         () = shutdown.cancelled() => Ok(()),
         task = tasks.failed() => Err(Error::Task(task)),
         error = served => Err(Error::Health(error)),
-        never = kubelet.work(&health, &spawner) => never,
+        never = kubelet.work(&health, metrics, &spawner) => never,
     };
     tracing::info!("shutting down; containers go on running");
     if !tasks.drain(Duration::from_secs(5)).await {
@@ -232,7 +233,7 @@ impl Kubelet {
     }
 
     /// Everything that a kubelet does. Does not end by itself.
-    async fn work(self, health: &Health, tasks: &Spawner) -> Result<(), Error> {
+    async fn work(self, health: &Health, metrics: Metrics, tasks: &Spawner) -> Result<(), Error> {
         let synced = health.check("syncloop");
         synced.failed("pods are not known yet");
         let name = self.config.node_name.clone();
@@ -273,8 +274,9 @@ impl Kubelet {
         }
         self.adopt_leftovers(&manager);
         self.start_watching(&manager, listing, tasks);
-        let store = pods.store();
+        let (store, shown) = (pods.store(), pods.store());
         let node = tunnel::Node {
+            http: endpoints::router(health.clone(), metrics, move || shown.list()),
             name,
             runtime: self.ctx.runtime.clone(),
             pods: Arc::new(move |key| store.get(key)),

@@ -26,6 +26,7 @@ use tonic::Streaming;
 use crate::runtime::Runtime;
 
 mod exec;
+mod http;
 mod leftover;
 mod log;
 mod netns;
@@ -56,6 +57,8 @@ pub struct Node {
     pub pods: Arc<dyn Fn(&str) -> Option<Arc<Pod>> + Send + Sync>,
     /// Tells since when `sinceSeconds` is.
     pub clock: Clock,
+    /// The kubelet's own endpoints.
+    pub http: axum::Router,
 }
 
 /// Keeps the tunnel to every API server open until the owner of `tasks` ends.
@@ -198,6 +201,7 @@ impl Session {
             Request::PortForward(forward) => {
                 port_forward::serve(&self.node, forward, &mut inbound, output).await
             }
+            Request::KubeletHttp(_) => self::http::serve(&self.node, &mut inbound, output).await,
             // Ended before it was begun.
             Request::Cancel(_) => {}
         }
@@ -213,6 +217,7 @@ fn announce(user: &User, request: &Request) {
         Request::Exec(r) => ("exec", r.pod.as_ref(), r.container.as_str()),
         Request::Attach(r) => ("attach", r.pod.as_ref(), r.container.as_str()),
         Request::PortForward(r) => ("portforward", r.pod.as_ref(), ""),
+        Request::KubeletHttp(_) => ("proxy", None, ""),
         Request::Cancel(_) => ("cancel", None, ""),
     };
     let pod = pod.map(|p| format!("{}/{}", p.namespace, p.name)).unwrap_or_default();

@@ -18,7 +18,7 @@ use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1 as apiregistrat
 
 use super::Kind;
 use super::Subresource::{
-    Approval, Attach, Binding, Eviction, Exec, Finalize, Log, PortForward, Scale, Status, Token,
+    Approval, Attach, Binding, Eviction, Exec, Finalize, Log, PortForward, Proxy, Scale, Status, Token,
 };
 
 /// The category of what extends the API.
@@ -29,7 +29,7 @@ const ALL: &[&str] = &["all"];
 /// Every kind that the API serves. A kind without rules of its own is one row here and nothing else.
 pub static KINDS: &[Kind] = &[
     Kind::of::<core::Namespace>().short(&["ns"]).subresources(&[Status, Finalize]),
-    Kind::of::<core::Node>().short(&["no"]).subresources(&[Status]),
+    Kind::of::<core::Node>().short(&["no"]).subresources(&[Status, Proxy]),
     Kind::of::<core::Pod>().short(&["po"]).categories(ALL).generation().subresources(&[
         Status,
         Binding,
@@ -38,8 +38,9 @@ pub static KINDS: &[Kind] = &[
         Exec,
         Attach,
         PortForward,
+        Proxy,
     ]),
-    Kind::of::<core::Service>().short(&["svc"]).categories(ALL).subresources(&[Status]),
+    Kind::of::<core::Service>().short(&["svc"]).categories(ALL).subresources(&[Status, Proxy]),
     Kind::of::<core::Endpoints>().short(&["ep"]),
     Kind::of::<core::ConfigMap>().short(&["cm"]),
     Kind::of::<core::Secret>(),

@@ -60,7 +60,7 @@ fn resource(kind: &Kind) -> Value {
         .subresources
         .iter()
         .map(|subresource| {
-            let facet = of_subresource(*subresource);
+            let facet = of_subresource(kind, *subresource);
             let response = gvk(facet.kind.unwrap_or(own));
             json!({"subresource": subresource.path(), "responseKind": response, "verbs": facet.verbs})
         })

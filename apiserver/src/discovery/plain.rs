@@ -68,7 +68,7 @@ fn resources(kinds: &[&Kind], group: &str, version: &str) -> Value {
         }
         list.push(own);
         for subresource in kind.subresources {
-            let facet = of_subresource(*subresource);
+            let facet = of_subresource(kind, *subresource);
             let mut part = json!({
                 "name": format!("{}/{}", kind.plural, subresource.path()), "singularName": "",
                 "namespaced": kind.namespaced, "kind": kind.kind, "verbs": facet.verbs,

@@ -26,8 +26,8 @@ pub struct Facet {
 }
 
 /// What a subresource is.
-pub fn of_subresource(subresource: Subresource) -> Facet {
-    let (verbs, kind): (&[&str], _) = match subresource {
+pub fn of_subresource(kind: &Kind, subresource: Subresource) -> Facet {
+    let (verbs, answer): (&[&str], _) = match subresource {
         Subresource::Status => (&["get", "patch", "update"], None),
         Subresource::Scale => (&["get", "patch", "update"], Some(("autoscaling", "v1", "Scale"))),
         Subresource::Binding => (&["create"], Some(("", "v1", "Binding"))),
@@ -39,6 +39,14 @@ pub fn of_subresource(subresource: Subresource) -> Facet {
         Subresource::Approval => (&["get", "patch", "update"], None),
         Subresource::Finalize => (&["update"], None),
         Subresource::Token => (&["create"], Some(("authentication.k8s.io", "v1", "TokenRequest"))),
+        Subresource::Proxy => {
+            let options = match kind.kind {
+                "Pod" => "PodProxyOptions",
+                "Service" => "ServiceProxyOptions",
+                _ => "NodeProxyOptions",
+            };
+            (&["create", "delete", "get", "patch", "update"], Some(("", "v1", options)))
+        }
     };
-    Facet { verbs, kind }
+    Facet { verbs, kind: answer }
 }

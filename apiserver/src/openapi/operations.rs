@@ -1,6 +1,6 @@
 //! The operations of a kind's paths.
 
-use api::Kind;
+use api::{Kind, Subresource};
 use serde_json::{Map, Value, json};
 
 use crate::discovery::verbs::of_subresource;
@@ -74,17 +74,20 @@ pub fn of(kind: &Kind, dialect: Dialect) -> Map<String, Value> {
     one.insert("delete".into(), operation(kind, dialect, "delete", DELETE, None));
     paths.insert(format!("{collection}/{{name}}"), Value::Object(one));
     for subresource in kind.subresources {
-        let facet = of_subresource(*subresource);
+        let facet = of_subresource(kind, *subresource);
         let mut item = path_item(kind, dialect, true);
         for verb in facet.verbs {
             let (method, body): (&str, Option<&[&str]>) = match *verb {
                 "create" => ("post", Some(&["application/json"])),
                 "update" => ("put", Some(&["application/json"])),
                 "patch" => ("patch", Some(&PATCHES)),
+                "delete" => ("delete", None),
                 _ => ("get", None),
             };
+            // What is sent and answered there is anybody's.
+            let body = body.filter(|_| *subresource != Subresource::Proxy);
             let parameters = match method {
-                "patch" => PATCH,
+                "patch" if body.is_some() => PATCH,
                 _ if body.is_some() => WRITE,
                 _ => &[],
             };

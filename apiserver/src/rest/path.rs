@@ -17,10 +17,32 @@ pub struct ResourcePath {
     pub subresource: Option<Subresource>,
     /// The path began with the deprecated `watch/`.
     pub watch: bool,
+    /// What follows `proxy`, as it was written: empty, or a path.
+    pub tail: String,
 }
 
 /// Takes a path apart. Nothing when it names no resource of the table.
 pub fn parse(table: &Table, path: &str) -> Option<ResourcePath> {
+    let (own, tail) = split_proxy(path);
+    Some(ResourcePath { tail: tail.to_owned(), ..parse_own(table, own)? })
+}
+
+/// Splits a path behind the subresource `proxy`: what follows is not for this server to understand.
+fn split_proxy(path: &str) -> (&str, &str) {
+    let depth = match path.strip_prefix("/api/v1/") {
+        Some(rest) if rest.starts_with("namespaces/") => 7,
+        Some(rest) if rest.starts_with("nodes/") => 5,
+        _ => return (path, ""),
+    };
+    let ends = path.char_indices().skip(1).filter(|(_, c)| *c == '/').map(|(at, _)| at);
+    let at = ends.chain([path.len()]).nth(depth - 1);
+    match at.map(|at| path.split_at(at)) {
+        Some((own, tail)) if own.ends_with("/proxy") => (own, tail),
+        _ => (path, ""),
+    }
+}
+
+fn parse_own(table: &Table, path: &str) -> Option<ResourcePath> {
     let mut segments = Vec::new();
     for segment in path.trim_matches('/').split('/') {
         segments.push(percent_decode(segment)?);
@@ -41,7 +63,8 @@ pub fn parse(table: &Table, path: &str) -> Option<ResourcePath> {
             Some(sub) => Some(kind.subresource(sub)?),
             None => None,
         };
-        Some(ResourcePath { kind, namespace: namespace.into(), name: name.into(), subresource, watch })
+        let (namespace, name, tail) = (namespace.to_owned(), name.to_owned(), String::new());
+        Some(ResourcePath { kind, namespace, name, subresource, watch, tail })
     };
     match rest {
         // A namespace itself and its subresources; anything else beneath it is a resource in it.
@@ -114,6 +137,21 @@ mod tests {
             },
         );
         assert_eq!(seen, wanted, "{path}");
+    }
+
+    #[test]
+    fn what_follows_a_proxy_is_kept_as_it_is() {
+        let check = |path: &str, name: &str, tail: &str| {
+            let parsed = parse(&TABLE, path).expect("a path");
+            assert_eq!((parsed.name.as_str(), parsed.tail.as_str()), (name, tail), "{path}");
+            assert_eq!(parsed.subresource, Some(Subresource::Proxy));
+        };
+        check("/api/v1/namespaces/d/services/web:80/proxy", "web:80", "");
+        check("/api/v1/namespaces/d/services/https:web:m/proxy/", "https:web:m", "/");
+        check("/api/v1/namespaces/d/pods/p/proxy/a//b%2Fc/../d/", "p", "/a//b%2Fc/../d/");
+        check("/api/v1/nodes/n/proxy/metrics/proxy", "n", "/metrics/proxy");
+        assert!(parse(&TABLE, "/api/v1/namespaces/d/secrets/s/proxy/x").is_none());
+        assert!(parse(&TABLE, "/api/v1/namespaces/d/pods/p/log/x").is_none());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Connects to a port inside a pod's network namespace.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream as StdTcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream as StdTcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -11,9 +11,17 @@ use tokio::net::{TcpSocket, TcpStream};
 
 const CONNECT: Duration = Duration::from_secs(30);
 
-/// Connects to `localhost:port` as seen in the namespace at `path`; in the kubelet's own for none.
-/// The message of an error is for the user.
-pub(super) async fn connect(path: Option<&str>, port: u16) -> Result<TcpStream, String> {
+/// Connects to a port of an address, or of localhost, as seen in the namespace at `path`; in the kubelet's own for
+/// none. The message of an error is for the user.
+pub(super) async fn connect(
+    path: Option<&str>,
+    address: Option<IpAddr>,
+    port: u16,
+) -> Result<TcpStream, String> {
+    if let Some(address) = address {
+        let address = SocketAddr::new(address, port);
+        return dial(path, address).await.map_err(|error| format!("dial tcp {address}: {error}"));
+    }
     let v4 = match dial(path, SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await {
         Ok(stream) => return Ok(stream),
         Err(error) => error,

@@ -1,5 +1,7 @@
 //! Serves one forwarded connection.
 
+use std::net::IpAddr;
+
 use api::StatusError;
 use bytes::BytesMut;
 use k8s_cri::v1 as cri;
@@ -7,11 +9,10 @@ use proto::client_frame::Frame as Input;
 use proto::node_frame::Frame;
 use proto::{PodRef, PortForwardRequest};
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
-use super::{CHUNK, Inbound, Node, Output, netns, pod};
+use super::{CHUNK, Inbound, Node, Output, netns};
 use crate::runtime::POD_UID_LABEL;
 
 /// Connects to the port and copies in both directions, each of which may close on its own.
@@ -30,11 +31,23 @@ pub(super) async fn serve(node: &Node, request: PortForwardRequest, inbound: &mu
 }
 
 async fn connect(node: &Node, request: PortForwardRequest) -> Result<TcpStream, StatusError> {
-    let reference = pod(request.pod)?;
     let port = u16::try_from(request.port).ok().filter(|port| *port != 0);
     let port = port.ok_or_else(|| StatusError::bad_request(format!("invalid port {}", request.port)))?;
+    let address = match request.address.as_str() {
+        "" => None,
+        text => {
+            let parsed = text.parse::<IpAddr>();
+            Some(parsed.map_err(|_| StatusError::bad_request(format!("invalid address {text:?}")))?)
+        }
+    };
+    let Some(reference) = request.pod else {
+        let connected = netns::connect(None, address, port).await;
+        return connected.map_err(|why| {
+            StatusError::internal(format!("error connecting to port {port} of node {:?}: {why}", node.name))
+        });
+    };
     let namespace = namespace(node, &reference).await?;
-    netns::connect(namespace.as_deref(), port).await.map_err(|why| {
+    netns::connect(namespace.as_deref(), address, port).await.map_err(|why| {
         let pod = format!("{}_{}", reference.name, reference.namespace);
         StatusError::internal(format!(
             "error forwarding port {port} to pod {pod}, uid {}: {why}",
@@ -69,8 +82,13 @@ fn network_namespace(info: &Value) -> Option<String> {
         .or_else(|| info["pid"].as_u64().filter(|p| *p != 0).map(|p| format!("/proc/{p}/ns/net")))
 }
 
-async fn copy(stream: TcpStream, inbound: &mut Inbound, output: &Output) -> std::io::Result<()> {
-    let (read, write) = stream.into_split();
+/// Copies between a connection and whoever asked for it, until either is gone.
+pub(super) async fn copy<S: AsyncRead + AsyncWrite>(
+    stream: S,
+    inbound: &mut Inbound,
+    output: &Output,
+) -> std::io::Result<()> {
+    let (read, write) = tokio::io::split(stream);
     tokio::select! {
         // The port's peer decides when a connection is over: its answer may be longer in coming than
         // the question.
@@ -81,7 +99,7 @@ async fn copy(stream: TcpStream, inbound: &mut Inbound, output: &Output) -> std:
 }
 
 /// Copies from the port; then waits, since the other direction may still be open.
-async fn down(mut read: OwnedReadHalf, output: &Output) -> std::io::Result<()> {
+async fn down(mut read: impl AsyncRead + Unpin, output: &Output) -> std::io::Result<()> {
     let mut buffer = BytesMut::with_capacity(CHUNK);
     loop {
         buffer.reserve(CHUNK);
@@ -101,7 +119,7 @@ async fn down(mut read: OwnedReadHalf, output: &Output) -> std::io::Result<()> {
 }
 
 /// Copies to the port until whoever asked is gone.
-async fn up(inbound: &mut Inbound, write: OwnedWriteHalf) -> std::io::Result<()> {
+async fn up(inbound: &mut Inbound, write: impl AsyncWrite + Unpin) -> std::io::Result<()> {
     let mut write = Some(write);
     while let Some(frame) = inbound.next().await {
         match (frame, &mut write) {

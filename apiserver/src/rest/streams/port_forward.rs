@@ -49,7 +49,8 @@ struct Target {
 
 impl Target {
     async fn open(&self, port: u16) -> Result<Tunnel, StatusError> {
-        let request = PortForwardRequest { pod: Some(self.pod.clone()), port: port.into() };
+        let request =
+            PortForwardRequest { pod: Some(self.pod.clone()), port: port.into(), address: String::new() };
         self.tunnels.open(&self.node, &self.user, Ask::PortForward(request)).await
     }
 }
