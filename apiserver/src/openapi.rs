@@ -2,6 +2,7 @@
 //!
 //! A document is made when it is first asked for and kept compressed, since most clients never ask for most of them.
 
+mod custom;
 mod operations;
 mod protobuf;
 mod schemas;
@@ -27,6 +28,8 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::custom::rules;
+
 /// A document, compressed, and the hash of what it is made of.
 struct Packed {
     gzip: Bytes,
@@ -43,18 +46,19 @@ enum Wanted {
 }
 
 /// Answers `/openapi/v2`, `/openapi/v3` and what is beneath it; nothing for any other path.
-/// The request is authorized already.
-pub fn serve(request: &Request<Body>) -> Option<Response> {
+/// `custom` are the kinds that definitions have added. The request is authorized already.
+pub fn serve(request: &Request<Body>, custom: &[&'static Kind]) -> Option<Response> {
     if request.method() != Method::GET {
         return None;
     }
     let path = request.uri().path().trim_end_matches('/');
+    let kinds: Vec<&'static Kind> = KINDS.iter().chain(custom.iter().copied()).collect();
     let mut wanted = match path {
         "/openapi/v2" => Wanted::V2,
         "/openapi/v3" => Wanted::Index,
         _ => Wanted::V3(path.strip_prefix("/openapi/v3/")?.to_owned()),
     };
-    let hash = hash_of(&wanted)?;
+    let hash = hash_of(&kinds, &wanted)?;
     let content_type = match (form(request), &wanted) {
         (Some(Form::Json), _) => "application/json",
         (Some(Form::Protobuf), Wanted::V2) => {
@@ -70,7 +74,7 @@ pub fn serve(request: &Request<Body>) -> Option<Response> {
     {
         return Some(moved(path, &hash));
     }
-    Some(answer(request.headers(), &document(wanted, hash), content_type, asked.is_some()))
+    Some(answer(request.headers(), &document(&kinds, wanted, hash), content_type, asked.is_some()))
 }
 
 /// The document that a client asks for by an old hash is elsewhere.
@@ -129,7 +133,7 @@ fn unpack(gzip: &[u8]) -> Bytes {
 }
 
 /// Makes a document, or finds it made.
-fn document(wanted: Wanted, hash: String) -> Arc<Packed> {
+fn document(kinds: &[&'static Kind], wanted: Wanted, hash: String) -> Arc<Packed> {
     static MADE: LazyLock<Mutex<BTreeMap<Wanted, Arc<Packed>>>> = LazyLock::new(Mutex::default);
     if let Some(found) = lock(&MADE).get(&wanted)
         && found.hash == hash
@@ -138,10 +142,10 @@ fn document(wanted: Wanted, hash: String) -> Arc<Packed> {
     }
     let json = |value: &Value| serde_json::to_vec(value).expect("JSON values always encode");
     let bytes = match &wanted {
-        Wanted::V2 => json(&v2()),
-        Wanted::V2Protobuf => protobuf::encode(&v2()),
-        Wanted::Index => json(&index()),
-        Wanted::V3(path) => json(&v3(path)),
+        Wanted::V2 => json(&v2(kinds)),
+        Wanted::V2Protobuf => protobuf::encode(&v2(kinds)),
+        Wanted::Index => json(&index(kinds)),
+        Wanted::V3(path) => json(&v3(kinds, path)),
     };
     let made = Arc::new(Packed { gzip: pack(&bytes), hash });
     lock(&MADE).insert(wanted, made.clone());
@@ -149,16 +153,19 @@ fn document(wanted: Wanted, hash: String) -> Arc<Packed> {
 }
 
 /// The hash of what a document is made of; nothing when there is no such document.
-fn hash_of(wanted: &Wanted) -> Option<String> {
+fn hash_of(kinds: &[&'static Kind], wanted: &Wanted) -> Option<String> {
     static SCHEMAS: LazyLock<Vec<u8>> = LazyLock::new(|| Sha256::digest(schemas::packed()).to_vec());
     let mut digest = Sha256::new();
     digest.update(env!("CARGO_PKG_VERSION"));
     digest.update(&*SCHEMAS);
     let mut empty = true;
-    for kind in KINDS {
+    for kind in kinds {
         let own = base(kind);
         if !matches!(wanted, Wanted::V3(path) if *path != own) {
             digest.update(format!("{own} {} {:?};", kind.kind, kind.subresources));
+            if let Some(rules) = rules::of(kind) {
+                digest.update(rules.digest());
+            }
             empty = false;
         }
     }
@@ -199,12 +206,12 @@ fn not_acceptable() -> Response {
 }
 
 /// The documents by group and version: `api/v1`, `apis/apps/v1`.
-fn index() -> Value {
-    let bases: BTreeSet<String> = KINDS.iter().map(base).collect();
+fn index(kinds: &[&'static Kind]) -> Value {
+    let bases: BTreeSet<String> = kinds.iter().map(|kind| base(kind)).collect();
     let paths: serde_json::Map<String, Value> = bases
         .into_iter()
         .map(|path| {
-            let hash = hash_of(&Wanted::V3(path.clone())).unwrap_or_default();
+            let hash = hash_of(kinds, &Wanted::V3(path.clone())).unwrap_or_default();
             let url = format!("/openapi/v3/{path}?hash={hash}");
             (path, json!({"serverRelativeURL": url}))
         })
@@ -213,12 +220,12 @@ fn index() -> Value {
 }
 
 /// The document of the second version.
-fn v2() -> Value {
+fn v2(kinds: &[&'static Kind]) -> Value {
     let mut paths = serde_json::Map::new();
-    for kind in KINDS {
+    for kind in kinds {
         paths.extend(operations::of(kind, operations::Dialect::V2));
     }
-    let definitions = schemas::of(KINDS.iter(), operations::Dialect::V2);
+    let definitions = schemas::of(kinds.iter().copied(), operations::Dialect::V2);
     json!({"swagger": "2.0", "info": info(), "paths": paths, "definitions": definitions})
 }
 
@@ -236,8 +243,8 @@ fn info() -> Value {
 }
 
 /// The document of one group and version, by its path.
-fn v3(path: &str) -> Value {
-    let kinds = || KINDS.iter().filter(|kind| base(kind) == path);
+fn v3(kinds: &[&'static Kind], path: &str) -> Value {
+    let kinds = || kinds.iter().copied().filter(|kind| base(kind) == path);
     let mut paths = serde_json::Map::new();
     for kind in kinds() {
         paths.extend(operations::of(kind, operations::Dialect::V3));

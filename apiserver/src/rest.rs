@@ -210,7 +210,7 @@ async fn other_path(app: &Arc<App>, peer: &Peer, request: Request<Body>) -> Resu
         headers.insert(http::header::CACHE_CONTROL, keep);
         return Ok(response);
     }
-    if let Some(response) = crate::openapi::serve(&request) {
+    if let Some(response) = crate::openapi::serve(&request, &app.table.custom()) {
         return Ok(response);
     }
     let parameters = Parameters::parse(request.uri())?;

@@ -8,9 +8,13 @@ use api::openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use api::status::StatusError;
 use api::validation::{FieldError, dns_subdomain};
+use flate2::Compression;
+use flate2::read::ZlibDecoder;
+use flate2::write::ZlibEncoder;
 use jiff::Timestamp;
 use kube_cel::{CompiledSchema, ErrorKind, RootContext, Validator, compile_schema};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::columns::Columns;
 use super::path::Path;
@@ -25,6 +29,9 @@ pub struct Rules {
     api_version: String,
     stored_version: String,
     schema: Schema,
+    /// The schema as it was written, compressed: who asks for it is rare, and large it is often.
+    source: Vec<u8>,
+    digest: [u8; 32],
     document: DocumentType,
     has_defaults: bool,
     cel: Option<CompiledSchema>,
@@ -66,6 +73,12 @@ pub fn of(kind: &Kind) -> Option<&'static Rules> {
     kind.custom.and_then(|rules| rules.downcast_ref())
 }
 
+fn pack(json: &Value) -> Vec<u8> {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
+    serde_json::to_writer(&mut encoder, json).expect("JSON values always encode");
+    encoder.finish().expect("memory can be written to")
+}
+
 impl Rules {
     /// The rules of a version. A schema that cannot be read, which validation of definitions refuses, allows
     /// nothing but metadata.
@@ -85,6 +98,8 @@ impl Rules {
             stored_version: format!("{group}/{storage}"),
             has_defaults: schema.has_defaults(),
             schema,
+            source: pack(&json),
+            digest: Sha256::digest(json!([version, json]).to_string()).into(),
             document: DocumentType::custom(&json),
             cel: json.to_string().contains("\"x-kubernetes-validations\"").then(|| compile_schema(&json)),
             columns: Columns::new(version.additional_printer_columns.as_deref().unwrap_or_default()),
@@ -96,6 +111,16 @@ impl Rules {
     /// The `apiVersion` under which objects are stored.
     pub fn stored_version(&self) -> &str {
         &self.stored_version
+    }
+
+    /// The schema as it was written; empty where there is none.
+    pub fn source(&self) -> Value {
+        serde_json::from_reader(ZlibDecoder::new(&*self.source)).expect("it was packed here")
+    }
+
+    /// A digest of the version: another one makes another document.
+    pub fn digest(&self) -> &[u8] {
+        &self.digest
     }
 
     /// How objects merge when they are applied.

@@ -13,11 +13,13 @@ use flate2::read::ZlibDecoder;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
+use super::custom;
 use super::operations::Dialect;
+use crate::custom::rules;
 
 static PACKED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/schemas.json.z"));
 /// What references between the collected schemas begin with.
-const COLLECTED: &str = "#/$defs/";
+pub const COLLECTED: &str = "#/$defs/";
 /// What is part of every document beside the kinds' own types, since every kind's answers may be of these.
 const COMMON: &[(&str, &str)] = &[
     ("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions", "DeleteOptions"),
@@ -45,10 +47,23 @@ pub fn of<'a>(kinds: impl Iterator<Item = &'a Kind>, dialect: Dialect) -> Map<St
     ZlibDecoder::new(PACKED).read_to_end(&mut text).expect("the build packed it");
     let all: BTreeMap<&str, &RawValue> = serde_json::from_slice(&text).expect("the build wrote it as JSON");
     let mut unused = Definitions::new();
+    let collected = |name: &str| all.get(name).and_then(|raw| serde_json::from_str::<Value>(raw.get()).ok());
     let mut kinds_of: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    let (mut defined, mut model) = (BTreeMap::new(), None);
     for kind in kinds {
         let own = json!({"group": kind.group, "version": kind.version, "kind": kind.kind});
-        kinds_of.entry((kind.describe)(&mut unused)).or_default().push(own);
+        let Some(rules) = rules::of(kind) else {
+            kinds_of.entry((kind.describe)(&mut unused)).or_default().push(own);
+            continue;
+        };
+        let model = model.get_or_insert_with(|| collected(custom::MODEL).unwrap_or_default());
+        let list = json!({"group": kind.group, "version": kind.version, "kind": kind.list_kind});
+        for ((name, schema), kind) in
+            custom::definitions(kind, rules, model, dialect).into_iter().zip([own, list])
+        {
+            kinds_of.entry(name.clone()).or_default().push(kind);
+            defined.insert(name, schema);
+        }
     }
     for (name, kind) in COMMON {
         let own = json!({"group": "", "version": "v1", "kind": kind});
@@ -60,9 +75,14 @@ pub fn of<'a>(kinds: impl Iterator<Item = &'a Kind>, dialect: Dialect) -> Map<St
         if schemas.contains_key(&name) {
             continue;
         }
-        let collected = all.get(name.as_str()).and_then(|raw| serde_json::from_str::<Value>(raw.get()).ok());
         let mut references = BTreeSet::new();
-        let mut schema = definition(&name, collected.unwrap_or_else(|| json!({"type": "object"})), dialect);
+        let mut schema = match defined.remove(&name) {
+            Some(schema) => schema,
+            None => {
+                let collected = collected(&name).unwrap_or_else(|| json!({"type": "object"}));
+                definition(&name, collected, dialect)
+            }
+        };
         adapt(&mut schema, dialect, &mut references);
         if let Some(kinds) = kinds_of.get(&name) {
             schema["x-kubernetes-group-version-kind"] = kinds.clone().into();

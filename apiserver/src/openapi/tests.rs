@@ -6,9 +6,13 @@ use serde_json::{Value, json};
 
 use super::*;
 
+fn built_in() -> Vec<&'static Kind> {
+    KINDS.iter().collect()
+}
+
 fn get(path: &str, accept: &str) -> Option<(StatusCode, Value)> {
     let request = Request::get(path).header("accept", accept).body(Body::empty()).unwrap();
-    let response = serve(&request)?;
+    let response = serve(&request, &[])?;
     let status = response.status();
     let bytes = response.into_body().collect().now_or_never().unwrap().unwrap().to_bytes();
     Some((status, serde_json::from_slice(&bytes).unwrap_or_default()))
@@ -51,7 +55,7 @@ fn every_reference_leads_somewhere() {
 
 #[test]
 fn a_patch_takes_its_parameters_and_its_three_forms() {
-    let apps = v3("apis/apps/v1");
+    let apps = v3(&built_in(), "apis/apps/v1");
     let patch = &apps["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"];
     assert_eq!(
         patch["x-kubernetes-group-version-kind"],
@@ -65,7 +69,7 @@ fn a_patch_takes_its_parameters_and_its_three_forms() {
 
 #[test]
 fn schemas_tell_how_their_lists_merge() {
-    let core = v3("api/v1");
+    let core = v3(&built_in(), "api/v1");
     let schemas = &core["components"]["schemas"];
     assert_eq!(
         schemas["io.k8s.api.core.v1.Pod"]["x-kubernetes-group-version-kind"],
@@ -87,7 +91,7 @@ fn schemas_tell_how_their_lists_merge() {
     assert_eq!(protocol["default"], "TCP");
     let volumes = &schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["volumes"];
     assert_eq!(volumes["x-kubernetes-patch-strategy"], "merge,retainKeys");
-    let apps = v3("apis/apps/v1");
+    let apps = v3(&built_in(), "apis/apps/v1");
     let strategy =
         &apps["components"]["schemas"]["io.k8s.api.apps.v1.DeploymentSpec"]["properties"]["strategy"];
     assert_eq!(strategy["allOf"][0]["$ref"], "#/components/schemas/io.k8s.api.apps.v1.DeploymentStrategy");
@@ -98,7 +102,7 @@ fn schemas_tell_how_their_lists_merge() {
 fn protocol_buffers_are_there_in_the_second_version_alone() {
     let kind = |path: &str, accept: &str| {
         let response =
-            serve(&Request::get(path).header("accept", accept).body(Body::empty()).unwrap()).unwrap();
+            serve(&Request::get(path).header("accept", accept).body(Body::empty()).unwrap(), &[]).unwrap();
         let kind = response.headers()[CONTENT_TYPE].to_str().unwrap().to_owned();
         (response.status(), kind)
     };
@@ -115,7 +119,7 @@ fn protocol_buffers_are_there_in_the_second_version_alone() {
 
 #[test]
 fn every_kind_of_the_table_is_described() {
-    let definitions = v2()["definitions"].clone();
+    let definitions = v2(&built_in())["definitions"].clone();
     for kind in KINDS {
         let own = json!({"group": kind.group, "version": kind.version, "kind": kind.kind});
         let found = definitions.as_object().unwrap().values().find(|schema| {
@@ -134,7 +138,7 @@ fn what_is_asked_for_by_its_hash_never_changes() {
     let index = get("/openapi/v3", "application/json").unwrap().1;
     let url = index["paths"]["apis/apps/v1"]["serverRelativeURL"].as_str().unwrap().to_owned();
     let ask = |url: &str, header: (&str, &str)| {
-        serve(&Request::get(url).header(header.0, header.1).body(Body::empty()).unwrap()).unwrap()
+        serve(&Request::get(url).header(header.0, header.1).body(Body::empty()).unwrap(), &[]).unwrap()
     };
     let response = ask(&url, ("accept-encoding", "gzip"));
     assert_eq!(response.headers()[CACHE_CONTROL], "public, immutable");
@@ -146,4 +150,52 @@ fn what_is_asked_for_by_its_hash_never_changes() {
         (old.status(), old.headers()[LOCATION].to_str().unwrap()),
         (StatusCode::MOVED_PERMANENTLY, url.as_str())
     );
+}
+
+fn widget(properties: Value) -> Vec<&'static Kind> {
+    let definition = json!({"metadata": {"name": "widgets.example.org"}, "spec": {
+        "group": "example.org", "scope": "Namespaced", "names": {"plural": "widgets", "kind": "Widget"},
+        "versions": [{"name": "v1", "served": true, "storage": true, "subresources": {"status": {}},
+            "schema": {"openAPIV3Schema": {"type": "object", "description": "A widget.",
+                "properties": {"spec": {"type": "object", "properties": properties}}}}}]}});
+    crate::custom::rows::of(&serde_json::from_value(definition).expect("a definition"))
+}
+
+#[test]
+fn custom_kinds_are_described_by_their_schemas() {
+    let path = "/openapi/v3/apis/example.org/v1";
+    let ask = |kinds: &[&'static Kind], path: &str| {
+        let response = serve(&Request::get(path).body(Body::empty()).unwrap(), kinds)?;
+        let tag = response.headers()[ETAG].to_str().unwrap().to_owned();
+        let bytes = response.into_body().collect().now_or_never().unwrap().unwrap().to_bytes();
+        Some((tag, serde_json::from_slice::<Value>(&bytes).unwrap_or_default()))
+    };
+    assert!(ask(&[], path).is_none());
+    let size = json!({"type": "integer", "description": "How large it is.", "nullable": true});
+    let kinds = widget(json!({"size": size}));
+    let (tag, document) = ask(&kinds, path).unwrap();
+    let own = &document["components"]["schemas"]["org.example.v1.Widget"];
+    assert_eq!(
+        own["x-kubernetes-group-version-kind"],
+        json!([{"group": "example.org", "version": "v1", "kind": "Widget"}])
+    );
+    assert_eq!(own["properties"]["spec"]["properties"]["size"], size);
+    assert!(own["properties"]["apiVersion"]["description"].is_string());
+    let meta = "#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+    assert!(own["properties"]["metadata"].to_string().contains(meta), "{own}");
+    let list = &document["components"]["schemas"]["org.example.v1.WidgetList"];
+    assert_eq!(list["properties"]["items"]["items"]["$ref"], "#/components/schemas/org.example.v1.Widget");
+    let patch = &document["paths"]["/apis/example.org/v1/namespaces/{namespace}/widgets/{name}"]["patch"];
+    assert!(patch["requestBody"]["content"].get("application/strategic-merge-patch+json").is_none());
+    let (_, v2) = ask(&kinds, "/openapi/v2").unwrap();
+    let own = &v2["definitions"]["org.example.v1.Widget"];
+    assert_eq!(own["properties"]["spec"]["properties"]["size"], json!({"description": "How large it is."}));
+    // Another schema is another document, here and in the index, and the document of another group stays.
+    let changed = widget(json!({"size": {"type": "string"}}));
+    assert_ne!(ask(&changed, path).unwrap().0, tag);
+    let hash = |kinds: &[&'static Kind], group: &str| {
+        ask(kinds, "/openapi/v3").unwrap().1["paths"][group]["serverRelativeURL"].clone()
+    };
+    assert_ne!(hash(&kinds, "apis/example.org/v1"), hash(&changed, "apis/example.org/v1"));
+    assert_eq!(hash(&kinds, "apis/apps/v1"), hash(&changed, "apis/apps/v1"));
 }
