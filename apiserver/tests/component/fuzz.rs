@@ -109,7 +109,7 @@ async fn throw(http: &Http, kind: &Kind, mutations: &[(usize, Mutation)], patch:
         never_fails(http, "PATCH", &one, &media, patch).await;
     }
     for sub in kind.subresources.iter().map(|s| s.path()) {
-        if matches!(sub, "log" | "exec" | "attach" | "portforward") {
+        if matches!(sub, "log" | "exec" | "attach" | "portforward" | "proxy") {
             continue;
         }
         let at = format!("{one}/{sub}");

@@ -1,7 +1,7 @@
 //! PodDisruptionBudgets: their status, and what evictions are told.
 
 use api::openapi::api::apps::v1::Deployment;
-use api::openapi::api::core::v1::Pod;
+use api::openapi::api::core::v1::{ConfigMap, Pod};
 use api::openapi::api::policy::v1::PodDisruptionBudget;
 use client::{Error, Patch};
 use serde_json::{Value, json};
@@ -76,15 +76,16 @@ async fn a_budget_follows_its_pods_and_its_spec() {
     budgets.patch("b", &Patch::Merge(json!({ "spec": { "minAvailable": 5 } }))).await.unwrap();
     counts(&cluster, "b", (5, 5, 5, 0)).await;
 
-    // A pod that nobody manages, beside them, is counted by a budget that names a number.
+    // A pod beside them whose controller cannot say how many it wants is counted by a budget that names a number.
+    let owner = cluster.create::<ConfigMap>("default", json!({ "metadata": { "name": "owner" } })).await;
     let mut alone = json!({ "metadata": { "name": "alone", "labels": { "app": "web" } } });
     alone["metadata"]["ownerReferences"] = json!([{
-        "apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "u", "controller": true,
+        "apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner.metadata.uid, "controller": true,
     }]);
     alone["spec"] = json!({ "containers": [{ "name": "c", "image": "v1" }] });
     cluster.create::<Pod>("default", alone).await;
     counts(&cluster, "b", (6, 5, 6, 1)).await;
-    // A percentage of what a Job asks for is nothing that can be said, and nothing may be disrupted then.
+    // A percentage of what it wants is nothing that can be said, and nothing may be disrupted then.
     budgets.patch("b", &Patch::Merge(json!({ "spec": { "minAvailable": "10%" } }))).await.unwrap();
     eventually("the failure is told", || async {
         let status = budgets.get("b").await?.status.unwrap_or_default();
