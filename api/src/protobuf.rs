@@ -15,8 +15,8 @@ use std::sync::LazyLock;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
+use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::autoscaling::v1::Scale;
-use k8s_openapi::api::core::v1::Binding;
 use k8s_openapi::api::policy::v1::Eviction;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
 use serde_json::{Map, Value, json};
@@ -219,7 +219,7 @@ static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
         roots.insert((api_version.to_owned(), kind.to_owned()), name);
     };
     root("autoscaling/v1", "Scale", record::<Scale>(&mut definitions));
-    root("v1", "Binding", record::<Binding>(&mut definitions));
+    root("authentication.k8s.io/v1", "TokenRequest", record::<TokenRequest>(&mut definitions));
     root("policy/v1", "Eviction", record::<Eviction>(&mut definitions));
     let options = record::<DeleteOptions>(&mut definitions);
     let types = TABLE.lines().filter_map(|line| {

@@ -121,6 +121,7 @@ pub static KINDS: &[Kind] = &[
     Kind::of::<resource::ResourceClaim>().subresources(&[Status]),
     Kind::of::<resource::ResourceClaimTemplate>(),
     Kind::of::<resource::ResourceSlice>().generation(),
+    Kind::review::<core::Binding>(),
     Kind::review::<authentication::TokenReview>(),
     Kind::review::<authentication::SelfSubjectReview>(),
     Kind::review::<authorization::SubjectAccessReview>(),

@@ -6,8 +6,8 @@
 use std::any::type_name;
 use std::fmt::Write;
 
+use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::autoscaling::v1::Scale;
-use k8s_openapi::api::core::v1::Binding;
 use k8s_openapi::api::policy::v1::Eviction;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
 use serde::de::value::{Error, StrDeserializer};
@@ -274,7 +274,7 @@ fn all() -> Definitions {
         (kind.record)(&mut definitions);
     }
     record::<Scale>(&mut definitions, Some(("autoscaling/v1", "Scale")));
-    record::<Binding>(&mut definitions, Some(("v1", "Binding")));
+    record::<TokenRequest>(&mut definitions, Some(("authentication.k8s.io/v1", "TokenRequest")));
     record::<Eviction>(&mut definitions, Some(("policy/v1", "Eviction")));
     record::<DeleteOptions>(&mut definitions, None);
     definitions

@@ -1,5 +1,6 @@
 //! The operations of a kind's paths.
 
+use api::kinds::Nature;
 use api::{Kind, Subresource};
 use serde_json::{Map, Value, json};
 
@@ -57,6 +58,11 @@ pub fn of(kind: &Kind, dialect: Dialect) -> Map<String, Value> {
     let place = if kind.namespaced { "/namespaces/{namespace}" } else { "" };
     let collection = format!("/{root}{place}/{}", kind.plural);
     let mut many = path_item(kind, dialect, false);
+    if kind.nature == Nature::Review {
+        many.insert("post".into(), operation(kind, dialect, "post", WRITE, Some(&["application/json"])));
+        paths.insert(collection, Value::Object(many));
+        return paths;
+    }
     many.insert("get".into(), operation(kind, dialect, "list", LIST, None));
     many.insert("post".into(), operation(kind, dialect, "post", WRITE, Some(&["application/json"])));
     if kind.kind != "Namespace" {

@@ -1,14 +1,38 @@
 //! The scale subresource: an `autoscaling/v1` view of `spec.replicas`.
 
 use api::decode::decode;
-use api::openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use api::openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
 use api::selector::{Requirement, Selector};
 use api::status::StatusError;
 use api::validation::FieldError;
 use api::{Kind, Object};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::printing::age;
+use super::strategy::{AGE, Column, NAME};
 use crate::custom::rules;
+
+/// The columns of a Scale's table.
+pub const COLUMNS: &[Column] = &[
+    NAME,
+    Column::integer("Desired", "The replicas that are wanted."),
+    Column::integer("Available", "The replicas that there are."),
+    AGE,
+];
+
+/// The cells of a Scale given as JSON.
+pub fn row(scale: &[u8], now: Timestamp) -> Vec<Value> {
+    let scale = Object::parse(scale).unwrap_or_default();
+    let created = scale.meta().and_then(|meta| meta.get("creationTimestamp")).and_then(Value::as_str);
+    let created = created.and_then(|time| time.parse().ok()).map(Time);
+    vec![
+        scale.name().into(),
+        scale.int_at("/spec/replicas").into(),
+        scale.int_at("/status/replicas").into(),
+        age(created.as_ref(), now).into(),
+    ]
+}
 
 /// The Scale of an object.
 pub fn view(kind: &Kind, object: &Object) -> Object {
@@ -161,5 +185,8 @@ mod tests {
         let scale = view(kind, &deployment());
         assert_eq!((scale.int_at("/spec/replicas"), scale.int_at("/status/replicas")), (Some(2), Some(1)));
         assert_eq!((scale.str_at("/status/selector"), scale.resource_version()), ("app=web", "7"));
+        let cells = row(&scale.to_vec(), Timestamp::UNIX_EPOCH);
+        assert_eq!(cells, [json!("web"), json!(2), json!(1), json!("<unknown>")]);
+        assert_eq!(cells.len(), COLUMNS.len());
     }
 }

@@ -8,9 +8,9 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::negotiate::Form;
-use crate::registry::convert;
 use crate::registry::strategies::strategy;
 use crate::registry::strategy::Column;
+use crate::registry::{convert, scale};
 
 /// What a table carries of each row's object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +87,18 @@ impl View {
         }
     }
 
+    /// A Scale, which is no object of the kind.
+    pub fn scale(&self, json: &Bytes) -> Bytes {
+        match self.form {
+            Form::Objects | Form::Protobuf => json.clone(),
+            Form::Metadata => encode(&metadata_of(json)),
+            Form::Table => {
+                let rows = std::iter::once(json).map(|scale| (scale::row(scale, self.now), scale.clone()));
+                encode(&self.rows(&object_meta(json), scale::COLUMNS, rows))
+            }
+        }
+    }
+
     /// One object within a watch: tables show their columns in the first event alone.
     pub fn event_object(&self, stored: &Bytes, first: bool) -> Bytes {
         match self.form {
@@ -145,12 +157,24 @@ impl View {
 
     fn table<'a>(&self, meta: &Value, objects: impl Iterator<Item = &'a Bytes>, columns: bool) -> Value {
         let strategy = strategy(self.kind);
-        let definitions: Vec<_> =
-            if columns { strategy.columns().iter().map(column).collect() } else { Vec::new() };
-        let rows: Vec<_> = objects
-            .map(|stored| {
-                let shown = convert::json_from_stored(self.kind, stored);
-                let mut row = json!({"cells": strategy.row(&shown, self.now)});
+        let definitions = if columns { strategy.columns() } else { &[] };
+        let rows = objects.map(|stored| {
+            let shown = convert::json_from_stored(self.kind, stored);
+            (strategy.row(&shown, self.now), shown)
+        });
+        self.rows(meta, definitions, rows)
+    }
+
+    /// A table of rows, each with the object that it is about.
+    fn rows(
+        &self,
+        meta: &Value,
+        columns: &[Column],
+        rows: impl Iterator<Item = (Vec<Value>, Bytes)>,
+    ) -> Value {
+        let rows: Vec<_> = rows
+            .map(|(cells, shown)| {
+                let mut row = json!({"cells": cells});
                 match self.include {
                     Include::None => {}
                     Include::Metadata => row["object"] = metadata_of(&shown),
@@ -163,7 +187,7 @@ impl View {
             "kind": "Table",
             "apiVersion": "meta.k8s.io/v1",
             "metadata": meta,
-            "columnDefinitions": definitions,
+            "columnDefinitions": columns.iter().map(column).collect::<Vec<_>>(),
             "rows": rows,
         })
     }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use api::kinds::Nature;
+use api::kinds::{Nature, Typed};
+use api::openapi::api::core::v1::Pod;
 use api::status::StatusError;
 use api::{Object, Subresource};
 use axum::body::Body;
@@ -65,6 +66,9 @@ impl Call<'_> {
         let bytes = body::read(&parts.headers, body).await?;
         let media = body::media_type(&parts.headers);
         match (verb, self.path.subresource) {
+            ("create", None) if self.path.kind.kind == "Binding" && self.path.kind.group.is_empty() => {
+                self.bind_named(body::document(&media, &bytes)?).await
+            }
             ("create", None) if self.path.kind.nature == Nature::Review => {
                 self.review(body::document(&media, &bytes)?).await
             }
@@ -118,15 +122,15 @@ impl Call<'_> {
         self.large(json, |json| respond::json(code, json))
     }
 
-    /// A Scale is shown as it is; anything else in the form that was asked for.
+    /// A Scale has a table of its own; anything else is shown in the form that was asked for.
     fn shown(&self, view: &View, json: &Bytes) -> Bytes {
-        if self.path.subresource == Some(Subresource::Scale) { json.clone() } else { view.object(json) }
+        if self.path.subresource == Some(Subresource::Scale) { view.scale(json) } else { view.object(json) }
     }
 
     async fn get(&self, view: &View) -> Result<Response, StatusError> {
         let version = self.parameters.get("resourceVersion");
         let json = if self.path.subresource == Some(Subresource::Scale) {
-            self.app.registry.get_scale(self.target(), version).await?
+            view.scale(&self.app.registry.get_scale(self.target(), version).await?)
         } else {
             let target = self.target();
             let entry = self.app.registry.get(target.kind, target.namespace, target.name, version).await?;
@@ -257,6 +261,20 @@ impl Call<'_> {
         let dry_run = self.parameters.dry_run()?;
         self.app.registry.bind(&self.peer.user, self.target(), &binding, dry_run).await?;
         Ok(self.success(StatusCode::CREATED))
+    }
+
+    /// The older way to bind a pod: `bindings`, whose document names it.
+    async fn bind_named(&self, document: Value) -> Result<Response, StatusError> {
+        let name = document.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let kind = Pod::kind();
+        let binding = pods::parse_binding(kind, &name, document)?;
+        if name.is_empty() {
+            return Err(StatusError::bad_request("metadata.name: the pod that is bound must be named"));
+        }
+        let target = Target { kind, namespace: &self.path.namespace, name: &name };
+        let dry_run = self.parameters.dry_run()?;
+        self.app.registry.bind(&self.peer.user, target, &binding, dry_run).await?;
+        Ok(respond::value(StatusCode::CREATED, &respond::success(kind, &name, ""), self.pretty()))
     }
 
     async fn evict(&self, document: Value) -> Result<Response, StatusError> {
