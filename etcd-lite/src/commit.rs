@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use component::clock::Clock;
 use rand::RngExt;
 use tokio::sync::{mpsc, oneshot};
@@ -46,6 +47,8 @@ enum Request {
     Alarm(AlarmType, bool, Reply<()>),
     /// Rewrite everything, so that nothing dead remains.
     Defragment(Reply<()>),
+    /// Make durable what is not.
+    Sync(Reply<()>),
 }
 
 type Reply<T> = oneshot::Sender<Result<T, Error>>;
@@ -113,6 +116,11 @@ impl Writes {
         ask!(self, Alarm, alarm, on)
     }
 
+    /// Makes the heartbeats durable that are not.
+    pub async fn sync(&self) -> Result<(), Error> {
+        ask!(self, Sync)
+    }
+
     /// Rewrites everything, so that nothing dead remains; returns when that is done.
     pub async fn defragment(&self) -> Result<(), Error> {
         ask!(self, Defragment)
@@ -123,6 +131,8 @@ impl Writes {
 pub(crate) struct WriterConfig {
     /// Bytes of live data beyond which writes are refused.
     pub quota: u64,
+    /// What the keys of heartbeats begin with.
+    pub heartbeats: Vec<Bytes>,
     pub clock: Clock,
     pub metrics: StoreMetrics,
 }
@@ -168,12 +178,12 @@ impl Writer {
                 match self.asked.try_recv() {
                     Ok(first) => Some(first),
                     Err(mpsc::error::TryRecvError::Empty) => None,
-                    Err(mpsc::error::TryRecvError::Disconnected) => return Ok(()),
+                    Err(mpsc::error::TryRecvError::Disconnected) => return self.finish(),
                 }
             } else {
                 match self.asked.blocking_recv() {
                     Some(first) => Some(first),
-                    None => return Ok(()),
+                    None => return self.finish(),
                 }
             };
             if let Some(first) = first {
@@ -190,6 +200,17 @@ impl Writer {
         }
     }
 
+    /// Leaves everything durable, and says so.
+    fn finish(&mut self) -> Result<(), EngineError> {
+        let mut data = self.store.write();
+        if std::mem::take(&mut data.ceiling) > 0 {
+            self.log.append(crate::engine::Kind::State, 0, &data.state());
+        }
+        drop(data);
+        self.log.hurry();
+        self.flush()
+    }
+
     /// Carries out a batch, makes it durable, and answers.
     fn commit(&mut self, batch: &mut Vec<Request>, bytes: u64) -> Result<(), EngineError> {
         self.roll_if_full()?;
@@ -204,6 +225,7 @@ impl Writer {
                 data: &mut data,
                 log: &mut self.log,
                 events: &mut events,
+                heartbeats: &self.config.heartbeats,
                 now: Instant::now(),
                 wall: self.config.clock.now(),
             };
@@ -214,6 +236,7 @@ impl Writer {
                 let refused = grows(&request) && no_space(&mut writing, quota, size(&request) as u64);
                 carry_out(&mut writing, request, refused, &mut self.chores, &mut answers)?;
             }
+            writing.keep_below_ceiling();
             (first, data.revision)
         };
         self.flush()?;
@@ -229,10 +252,13 @@ impl Writer {
     }
 
     fn flush(&mut self) -> Result<(), EngineError> {
-        let began = Instant::now();
+        let (began, waits) = (Instant::now(), self.log.may_wait());
         let written = self.log.flush()?;
         if written > 0 {
-            self.config.metrics.synced(began.elapsed(), written);
+            self.config.metrics.written(written);
+            if !waits {
+                self.config.metrics.synced(began.elapsed());
+            }
             let mut data = self.store.write();
             data.uses.entry(self.log.active()).or_default().total += written;
         }
@@ -386,6 +412,12 @@ fn carry_out(
                 result => answer(answers, reply, result)?,
             }
             Ok(())
+        }
+        Request::Sync(reply) => {
+            if batch.log.is_unsynced() {
+                batch.log.hurry();
+            }
+            answer(answers, reply, Ok(()))
         }
         Request::Defragment(reply) => {
             chores.defragment(Box::new(move || drop(reply.send(Ok(())))));

@@ -1,9 +1,11 @@
 //! The store on disk: an append-only log in segments, of which the oldest is emptied when too much in it is dead.
 //!
-//! Everything is appended to the newest segment and durable once [`Log::flush`] returns. A key's records stand in the
+//! Everything is appended to the newest segment and durable once [`Log::flush`] returns, but for batches that consist of
+//! heartbeats alone ([`Log::append_heartbeat`]): these are durable with whatever is flushed next. A key's records stand in the
 //! order of their revisions, those that are moved out of the oldest segment included (their successors are moved along),
 //! so that whoever reads the log from its beginning never sees a key come back that was deleted.
 
+pub mod delta;
 pub mod frame;
 mod segment;
 
@@ -13,11 +15,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use prost::Message;
 use rustix::fs::{FlockOperation, flock};
 
 pub use frame::Kind;
 pub use segment::{Found, Segment};
+
+use crate::pb::log::Delta;
 
 /// A segment is closed when it has grown to this size.
 pub const SEGMENT_BYTES: u64 = 8 << 20;
@@ -50,6 +55,9 @@ pub enum EngineError {
     /// A record does not say what its kind must.
     #[error("a record in the log cannot be decoded")]
     Decode(#[from] prost::DecodeError),
+    /// A difference does not fit the record that it names.
+    #[error("a difference in the log does not fit its record")]
+    Difference,
 }
 
 pub(crate) fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> EngineError {
@@ -66,6 +74,8 @@ pub struct Location {
     pub offset: u32,
     /// Bytes.
     pub length: u32,
+    /// Whether the body tells how the record differs from another one.
+    pub delta: bool,
 }
 
 impl Location {
@@ -85,6 +95,12 @@ pub struct Log {
     pending: Vec<u8>,
     /// Whether anything is synced at all.
     durable: bool,
+    /// Whether the batch that is being made holds anything but heartbeats.
+    urgent: bool,
+    /// Whether something was written since the last sync.
+    unsynced: bool,
+    /// Whether something was cut off when it was opened.
+    torn: bool,
     /// Held until the log is dropped.
     _lock: File,
 }
@@ -133,11 +149,11 @@ impl Log {
         flock(&lock, FlockOperation::NonBlockingLockExclusive)
             .map_err(|_| EngineError::Locked(dir.to_owned()))?;
         let ids = list(dir)?;
-        let mut segments = Segments::new();
+        let (mut segments, mut torn) = (Segments::new(), false);
         for id in &ids {
             let last = Some(id) == ids.last();
             let segment = Segment::open(*id, path_of(dir, *id))?;
-            segment.recover(last, &mut found)?;
+            torn |= segment.recover(last, &mut found)?;
             segments.insert(*id, Arc::new(segment));
         }
         let active = match segments.last_key_value() {
@@ -152,9 +168,23 @@ impl Log {
         // What is found is told to readers, so that it must not vanish any more.
         active.sync()?;
         let written = active.length()?;
-        let log =
-            Self { dir: dir.to_owned(), active, written, pending: Vec::new(), durable: true, _lock: lock };
+        let log = Self {
+            dir: dir.to_owned(),
+            active,
+            written,
+            pending: Vec::new(),
+            durable: true,
+            urgent: false,
+            unsynced: false,
+            torn,
+            _lock: lock,
+        };
         Ok((log, segments))
+    }
+
+    /// Whether something was cut off when it was opened.
+    pub fn was_torn(&self) -> bool {
+        self.torn
     }
 
     /// Leaves it to the system when the disk gets what is written: a machine that dies loses some of it, and may lose all.
@@ -164,6 +194,70 @@ impl Log {
 
     /// Appends an entry to the batch that is being made.
     pub fn append(&mut self, kind: Kind, order: u32, message: &impl Message) -> Location {
+        self.urgent = true;
+        self.push(kind, order, message)
+    }
+
+    /// Appends the record of a key that barely changes, as its difference from `previous`, its record before, where that
+    /// is possible. A batch of such records alone is written by [`Log::flush`] and not synced: the process may die then, but
+    /// not the machine.
+    ///
+    /// # Errors
+    /// Those of the file system, and when what was written before cannot be decoded.
+    pub fn append_heartbeat(
+        &mut self,
+        order: u32,
+        record: &impl Message,
+        previous: Location,
+    ) -> Result<Location, EngineError> {
+        Ok(match self.delta(record, previous)? {
+            Some(delta) => self.push(Kind::Delta, order, &delta),
+            None => self.push(Kind::Put, order, record),
+        })
+    }
+
+    /// Appends the record of a key as its difference from `previous`, its record before, where that is possible.
+    ///
+    /// # Errors
+    /// As [`Log::append_heartbeat`].
+    pub fn append_update(
+        &mut self,
+        order: u32,
+        record: &impl Message,
+        previous: Location,
+    ) -> Result<Location, EngineError> {
+        self.urgent = true;
+        self.append_heartbeat(order, record, previous)
+    }
+
+    fn delta(&self, record: &impl Message, previous: Location) -> Result<Option<Delta>, EngineError> {
+        if previous.segment != self.active.id() {
+            return Ok(None);
+        }
+        // Differences are told from whole records alone, so that reading one takes two steps at most.
+        let (base, length) = match previous.delta {
+            true => {
+                let delta = Delta::decode(self.active_body(previous.offset, previous.length)?)?;
+                (delta.base, delta.length)
+            }
+            false => (previous.offset, previous.length),
+        };
+        if record.encoded_len() != length as usize {
+            return Ok(None);
+        }
+        let runs = delta::diff(&self.active_body(base, length)?, &record.encode_to_vec());
+        Ok(runs.map(|runs| Delta { base, length, runs: runs.into() }))
+    }
+
+    /// Bytes of the active segment, be they written or not.
+    fn active_body(&self, offset: u32, length: u32) -> Result<Bytes, EngineError> {
+        match self.pending_bytes(offset, length) {
+            Some(bytes) => Ok(Bytes::copy_from_slice(bytes)),
+            None => self.active.read(offset, length),
+        }
+    }
+
+    fn push(&mut self, kind: Kind, order: u32, message: &impl Message) -> Location {
         if self.pending.is_empty() {
             frame::begin(&mut self.pending);
         }
@@ -173,6 +267,7 @@ impl Log {
             segment: self.active.id(),
             offset: narrow(self.written + at as u64),
             length: narrow(length as u64),
+            delta: kind == Kind::Delta,
         }
     }
 
@@ -181,35 +276,68 @@ impl Log {
         self.pending.len()
     }
 
-    /// The body of an entry of the batch that is being made.
-    pub fn pending_body(&self, location: Location) -> Option<&[u8]> {
-        let offset = u64::from(location.offset);
-        if location.segment != self.active.id() || offset < self.written {
-            return None;
-        }
-        let start = usize::try_from(offset - self.written).ok()?;
-        self.pending.get(start..start + location.length as usize)
+    /// Whether the batch that is being made, if it is not empty, consists of heartbeats alone.
+    pub fn may_wait(&self) -> bool {
+        !self.urgent
     }
 
-    /// Makes the batch durable. Blocks until the disk has it. Returns the bytes written.
+    /// Whether something was written that is not durable.
+    pub fn is_unsynced(&self) -> bool {
+        self.unsynced
+    }
+
+    /// Has the next [`Log::flush`] make everything durable, whatever the batch holds.
+    pub fn hurry(&mut self) {
+        self.urgent = true;
+    }
+
+    /// The body of an entry of the batch that is being made, if it is one: that of the whole record.
+    ///
+    /// # Errors
+    /// Those of the file system, and when what was written before cannot be decoded.
+    pub fn pending_body(&self, location: Location) -> Result<Option<Bytes>, EngineError> {
+        let found = self.pending_bytes(location.offset, location.length);
+        let Some(body) = found.filter(|_| location.segment == self.active.id()) else { return Ok(None) };
+        let body = Bytes::copy_from_slice(body);
+        if !location.delta {
+            return Ok(Some(body));
+        }
+        let whole = segment::whole(body, |offset, length| self.active_body(offset, length))?;
+        Ok(Some(whole))
+    }
+
+    fn pending_bytes(&self, offset: u32, length: u32) -> Option<&[u8]> {
+        let start = usize::try_from(u64::from(offset).checked_sub(self.written)?).ok()?;
+        self.pending.get(start..start + length as usize)
+    }
+
+    /// Writes the batch, and makes it and everything before it durable unless it may wait. Blocks until the disk has it.
+    /// Returns the bytes written.
     ///
     /// # Errors
     /// Those of the file system; the log must not be used any more then, since nobody knows what the disk holds.
     pub fn flush(&mut self) -> Result<u64, EngineError> {
-        if self.pending.is_empty() {
-            return Ok(0);
+        let written = self.pending.len() as u64;
+        if written > 0 {
+            frame::finish(&mut self.pending, 0);
+            self.active.write(&self.pending, self.written)?;
+            self.unsynced = true;
+            self.written += written;
+            self.pending.clear();
+            // One enormous batch is no reason to keep its memory.
+            self.pending.shrink_to(1 << 20);
         }
-        frame::finish(&mut self.pending, 0);
-        self.active.write(&self.pending, self.written)?;
-        if self.durable {
+        if std::mem::take(&mut self.urgent) {
+            self.sync()?;
+        }
+        Ok(written)
+    }
+
+    fn sync(&mut self) -> Result<(), EngineError> {
+        if std::mem::take(&mut self.unsynced) && self.durable {
             self.active.sync()?;
         }
-        let written = self.pending.len() as u64;
-        self.written += written;
-        self.pending.clear();
-        // One enormous batch is no reason to keep its memory.
-        self.pending.shrink_to(1 << 20);
-        Ok(written)
+        Ok(())
     }
 
     /// The number of the segment that is appended to.
@@ -233,6 +361,8 @@ impl Log {
     /// Those of the file system. The log goes on in the old segment then.
     pub fn roll(&mut self) -> Result<Arc<Segment>, EngineError> {
         debug_assert!(self.pending.is_empty(), "a batch belongs to one segment");
+        // Only the last segment may end in what was not written to its end.
+        self.sync()?;
         let id = self.active.id() + 1;
         let segment = Arc::new(Segment::create(id, path_of(&self.dir, id))?);
         sync_dir(&self.dir)?;
@@ -253,7 +383,9 @@ impl Log {
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn remove(&self, segment: &Segment) -> Result<(), EngineError> {
+    pub fn remove(&mut self, segment: &Segment) -> Result<(), EngineError> {
+        // What takes the place of its last records may be heartbeats that are not durable.
+        self.sync()?;
         segment.remove()?;
         sync_dir(&self.dir)
     }

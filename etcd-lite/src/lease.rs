@@ -136,7 +136,7 @@ impl Leases {
 mod tests {
     use super::*;
 
-    const PLACE: Location = Location { segment: 1, offset: 0, length: 0 };
+    const PLACE: Location = Location { segment: 1, offset: 0, length: 0, delta: false };
 
     fn record(id: i64, expires: i64, renewed: bool) -> log::Lease {
         log::Lease { id, ttl: 60, expires, renewed }

@@ -27,6 +27,7 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
+use bytes::Bytes;
 use component::clock::Clock;
 use component::metrics::Metrics;
 use component::tasks::Tasks;
@@ -39,7 +40,7 @@ use crate::commit::{WriterConfig, Writes};
 use crate::compactor::AutoCompaction;
 use crate::engine::EngineError;
 use crate::metrics::StoreMetrics;
-use crate::mvcc::{Data, Store};
+use crate::mvcc::{Data, Opening, Store};
 use crate::pb::etcdserverpb::AlarmType;
 use crate::rpc::{App, ETCD_VERSION};
 use crate::server::{Front, ListenUrl, Listener};
@@ -67,6 +68,9 @@ pub struct Config {
     pub quota_backend_bytes: u64,
     /// Whether writes are acknowledged before they are durable. For tests.
     pub unsafe_no_fsync: bool,
+    /// What the keys of heartbeats begin with: an update of one is acknowledged when the process may die without losing it,
+    /// which the machine may not. It is durable with the next other write, or within [`HEARTBEAT_SYNC`].
+    pub heartbeat_prefixes: Vec<String>,
     /// How often watches that want to hear that nothing happened do.
     pub watch_progress_notify_interval: Duration,
     /// The clock.
@@ -75,6 +79,9 @@ pub struct Config {
 
 /// The quota when none is set: 2 GiB, as etcd's.
 pub const DEFAULT_QUOTA: u64 = 2 << 30;
+
+/// For how long a heartbeat may be written and not durable. Systems usually write it to the disk within 35 seconds.
+pub const HEARTBEAT_SYNC: Duration = Duration::from_secs(300);
 
 /// Why a server did not start, or ended. None of these goes away by trying again.
 #[derive(Debug, thiserror::Error)]
@@ -137,6 +144,7 @@ pub async fn run_on(
     let broken = CancellationToken::new();
     let writer = WriterConfig {
         quota: config.quota_backend_bytes,
+        heartbeats: config.heartbeat_prefixes.iter().map(|p| Bytes::copy_from_slice(p.as_bytes())).collect(),
         clock: config.clock.clone(),
         metrics: figures.clone(),
     };
@@ -200,7 +208,9 @@ async fn open(config: &Config) -> Result<(Arc<Store>, engine::Log), Error> {
     let (dir, clock) = (log_dir(&config.data_dir), config.clock.clone());
     let ids = (rand::random::<u64>() >> 1, rand::random::<u64>() >> 1);
     let began = Instant::now();
-    let opened = tokio::task::spawn_blocking(move || Data::open(&dir, &clock, ids)).await;
+    let boot = mvcc::boot();
+    let open = move || Data::open(&dir, &Opening { clock: &clock, ids, boot: &boot });
+    let opened = tokio::task::spawn_blocking(open).await;
     let (data, mut log) = opened.map_err(|e| Error::Task(e.to_string()))??;
     if config.unsafe_no_fsync {
         tracing::warn!("--unsafe-no-fsync: a machine that dies loses what was acknowledged");
@@ -225,6 +235,15 @@ fn spawn_chores(tasks: &Tasks, store: &Arc<Store>, writes: &Writes, config: &Con
             () = expiring => {}
         }
     });
+    if !config.heartbeat_prefixes.is_empty() {
+        let (token, syncing) = (tasks.token(), sync_heartbeats(writes.clone()));
+        tasks.spawn("heartbeat sync", async move {
+            tokio::select! {
+                () = token.cancelled() => {}
+                () = syncing => {}
+            }
+        });
+    }
     let (token, store, writes) = (tasks.token(), store.clone(), writes.clone());
     let compacting = compactor::run(config.auto_compaction, store, writes);
     tasks.spawn("compactor", async move {
@@ -233,6 +252,16 @@ fn spawn_chores(tasks: &Tasks, store: &Arc<Store>, writes: &Writes, config: &Con
             () = compacting => {}
         }
     });
+}
+
+/// Makes heartbeats durable from time to time.
+async fn sync_heartbeats(writes: Writes) {
+    loop {
+        tokio::time::sleep(HEARTBEAT_SYNC).await;
+        if writes.sync().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Ends every lease when its time is over.

@@ -108,6 +108,10 @@ struct Serve {
     /// Disables fsync, unsafe, will cause data loss.
     #[arg(long)]
     unsafe_no_fsync: bool,
+    /// Prefixes of keys that are updated all the time and whose last seconds may be lost when the machine dies (not when
+    /// the process does): their updates do not wait for the disk. No revision is given out twice nevertheless.
+    #[arg(long, value_delimiter = ',', value_name = "PREFIX")]
+    heartbeat_prefixes: Vec<String>,
     /// Duration of periodical watch progress notification.
     #[arg(long, default_value = "10m", value_parser = duration)]
     experimental_watch_progress_notify_interval: Duration,
@@ -196,6 +200,7 @@ fn config(args: Serve) -> anyhow::Result<Config> {
         auto_compaction,
         quota_backend_bytes: quota,
         unsafe_no_fsync: args.unsafe_no_fsync,
+        heartbeat_prefixes: args.heartbeat_prefixes,
         watch_progress_notify_interval: args.experimental_watch_progress_notify_interval,
         clock: Clock::system(),
     })

@@ -72,9 +72,12 @@ impl StoreMetrics {
         new
     }
 
-    pub(crate) fn synced(&self, took: Duration, bytes: u64) {
-        self.syncs.observe(took.as_secs_f64());
+    pub(crate) fn written(&self, bytes: u64) {
         self.written.inc_by(bytes);
+    }
+
+    pub(crate) fn synced(&self, took: Duration) {
+        self.syncs.observe(took.as_secs_f64());
     }
 
     pub(crate) fn committed(&self, revision: i64, requests: usize) {

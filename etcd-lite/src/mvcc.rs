@@ -27,6 +27,7 @@ pub use check::{
     MAX_REQUEST_BYTES, MAX_TXN_OPS, check_delete, check_put, check_range, check_txn, is_read_only,
 };
 pub use index::{Change, Index, Key, KeyRange, Version};
+pub(crate) use open::{Opening, boot};
 pub(crate) use read::{Everything, read_body};
 
 /// Why a request is refused. The messages are etcd's, by which clients tell them apart.
@@ -110,6 +111,10 @@ pub(crate) struct Data {
     pub alarms: BTreeSet<i32>,
     pub cluster_id: u64,
     pub member_id: u64,
+    /// See `State` of the log.
+    pub ceiling: i64,
+    /// The boot of the machine that lasts.
+    pub boot: String,
 }
 
 impl Data {
@@ -135,6 +140,8 @@ impl Data {
             revision: self.revision,
             compacted: self.compacted,
             alarms: self.alarms.iter().copied().collect(),
+            ceiling: self.ceiling,
+            boot: if self.ceiling > 0 { self.boot.clone() } else { String::new() },
         }
     }
 

@@ -159,6 +159,8 @@ pub fn restore(file: &Path, data_dir: &Path, options: RestoreOptions) -> Result<
                 Kind::Lease | Kind::LeaseEnd => {
                     log.append(entry.kind, 0, &log::Lease::decode(entry.body).map_err(EngineError::from)?)?;
                 }
+                // A snapshot's records are whole.
+                Kind::Delta => return Err(damaged()),
                 Kind::Put | Kind::Delete => log.append(entry.kind, entry.order, &decode(entry.body)?)?,
             }
         }

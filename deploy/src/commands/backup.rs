@@ -103,7 +103,7 @@ pub async fn restore(target: &Target, args: &FileArgs) -> anyhow::Result<()> {
 async fn stopped(supervisor: &mut Client, ids: &[&str]) -> anyhow::Result<()> {
     wait_for(supervisor, PATIENCE, |state| {
         let is = |id: &&str| state.units.get(*id).is_some_and(|unit| unit.phase == Phase::Stopped);
-        Ok(ids.iter().all(|id| is(id)).then_some(()))
+        Ok(ids.iter().all(is).then_some(()))
     })
     .await
 }

@@ -94,6 +94,8 @@ impl Writer<'_> {
             ("trusted-ca-file", self.pki("etcd-ca.crt")),
             ("cert-file", self.pki("etcd.crt")),
             ("key-file", self.pki("etcd.key")),
+            // Who holds them writes them anew within seconds, and nothing else is ever written on an idle cluster.
+            ("heartbeat-prefixes", "/registry/leases/".into()),
         ]);
         self.spec("etcd-lite", self.ours("etcd-lite"), args, &[], self.store_probe())
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Answer, Writer};
 use crate::engine::{EngineError, Found, Kind, Location, SEGMENT_BYTES, Segment};
-use crate::mvcc::{Key, Version, decode};
+use crate::mvcc::{Key, Version, decode, read_body};
 use crate::pb::log;
 
 /// Changes that one step of a compaction looks at.
@@ -159,7 +159,7 @@ impl Writer {
                     }
                 }
                 // What ended is not in an older segment, and a newer state is in a newer one.
-                Kind::LeaseEnd | Kind::State => {}
+                Kind::LeaseEnd | Kind::State | Kind::Delta => {}
             }
         }
         Ok(moves)
@@ -171,10 +171,7 @@ impl Writer {
         segments: &crate::engine::Segments,
     ) -> Result<Location, EngineError> {
         let old = version.location;
-        let body = segments
-            .get(&old.segment)
-            .expect("what the index names is not removed")
-            .read(old.offset, old.length)?;
+        let body = read_body(segments, old)?;
         let kind = if version.is_deletion() { Kind::Delete } else { Kind::Put };
         Ok(self.log.append(kind, version.order, &decode(body)?))
     }

@@ -24,11 +24,13 @@ pub enum Kind {
     LeaseEnd = 4,
     /// The store as a whole: an encoded `State`.
     State = 5,
+    /// A key's value at a revision: an encoded `Delta` of the `mvccpb.KeyValue` that [`Kind::Put`] has.
+    Delta = 6,
 }
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Put, Self::Delete, Self::Lease, Self::LeaseEnd, Self::State]
+        [Self::Put, Self::Delete, Self::Lease, Self::LeaseEnd, Self::State, Self::Delta]
             .into_iter()
             .find(|kind| *kind as u8 == byte)
     }

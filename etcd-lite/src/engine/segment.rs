@@ -6,15 +6,17 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use bytes::Bytes;
+use prost::Message;
 use rustix::fs::{FallocateFlags, fallocate};
 
-use super::frame::{self, Entry, FRAME_HEADER};
-use super::{EngineError, Location, io_error};
+use super::frame::{self, Entry, FRAME_HEADER, Kind};
+use super::{EngineError, Location, delta, io_error};
+use crate::pb::log::Delta;
 
 /// An entry, and where it stands.
 #[derive(Debug)]
 pub struct Found {
-    /// The entry.
+    /// The entry. A difference is told as the whole record that it stands for.
     pub entry: Entry,
     /// Where its body is.
     pub location: Location,
@@ -34,6 +36,16 @@ enum End {
     Whole,
     /// At something that is no frame.
     Torn,
+}
+
+/// The whole record that an encoded difference stands for; `read` is asked for what it differs from.
+pub(super) fn whole(
+    body: Bytes,
+    read: impl FnOnce(u32, u32) -> Result<Bytes, EngineError>,
+) -> Result<Bytes, EngineError> {
+    let delta = Delta::decode(body)?;
+    let base = read(delta.base, delta.length)?;
+    Ok(delta::apply(&base, &delta.runs).ok_or(EngineError::Difference)?.into())
 }
 
 impl Segment {
@@ -63,7 +75,16 @@ impl Segment {
         Ok(self.file.metadata().map_err(io_error("could not look at", &self.path))?.len())
     }
 
-    /// Reads the body of an entry. Blocks, usually on the page cache only.
+    /// Reads the body of an entry, that of the whole record where it is a difference. Blocks, usually on the page cache only.
+    ///
+    /// # Errors
+    /// Those of the file system, and when it cannot be decoded.
+    pub fn body(&self, location: Location) -> Result<Bytes, EngineError> {
+        let body = self.read(location.offset, location.length)?;
+        if location.delta { whole(body, |offset, length| self.read(offset, length)) } else { Ok(body) }
+    }
+
+    /// Reads some bytes. Blocks, usually on the page cache only.
     ///
     /// # Errors
     /// Those of the file system.
@@ -95,20 +116,21 @@ impl Segment {
     }
 
     /// Hands every entry to `found`, in order. Frames that are not whole are an error, unless this is the last
-    /// segment: there they are what was being written at the end, and are cut off.
+    /// segment: there they are what was being written at the end, and are cut off. Returns whether any were.
     pub(super) fn recover(
         &self,
         last: bool,
         found: &mut impl FnMut(Found) -> Result<(), EngineError>,
-    ) -> Result<(), EngineError> {
+    ) -> Result<bool, EngineError> {
         let (end, offset) = self.scan(|_, entries| entries.into_iter().try_for_each(&mut *found))?;
         match end {
-            End::Whole => Ok(()),
+            End::Whole => Ok(false),
             End::Torn if last => {
                 let cut = self.length()?.saturating_sub(offset);
                 tracing::warn!(segment = %self.path.display(), bytes = cut, "dropping what was not written to its end");
                 self.file.set_len(offset).map_err(io_error("could not cut", &self.path))?;
-                self.file.sync_all().map_err(io_error("could not sync", &self.path))
+                self.file.sync_all().map_err(io_error("could not sync", &self.path))?;
+                Ok(true)
             }
             End::Torn => Err(EngineError::Damaged { path: self.path.clone(), offset }),
         }
@@ -134,21 +156,30 @@ impl Segment {
         }
         let mut payload = vec![0; length];
         self.file.read_exact_at(&mut payload, offset + FRAME_HEADER as u64).map_err(error)?;
-        let entries = self.parse(payload, crc, offset).ok_or_else(damaged)?;
+        let entries = self.parse(payload, crc, offset)?.ok_or_else(damaged)?;
         Ok(Some((entries, offset + (FRAME_HEADER + length) as u64)))
     }
 
-    fn parse(&self, payload: Vec<u8>, crc: u32, offset: u64) -> Option<Vec<Found>> {
+    /// The entries of a frame; `None` when it is none.
+    fn parse(&self, payload: Vec<u8>, crc: u32, offset: u64) -> Result<Option<Vec<Found>>, EngineError> {
         if payload.is_empty() || crc32fast::hash(&payload) != crc {
-            return None;
+            return Ok(None);
         }
         let narrow = |n: u64| u32::try_from(n).ok();
         let place = |entry: Entry| {
             let at = offset + (FRAME_HEADER + entry.offset) as u64;
-            let length = narrow(entry.body.len() as u64)?;
-            Some(Found { location: Location { segment: self.id, offset: narrow(at)?, length }, entry })
+            let (length, delta) = (narrow(entry.body.len() as u64)?, entry.kind == Kind::Delta);
+            Some(Found { location: Location { segment: self.id, offset: narrow(at)?, length, delta }, entry })
         };
-        frame::entries(&payload.into())?.into_iter().map(place).collect()
+        let Some(entries) = frame::entries(&payload.into()) else { return Ok(None) };
+        let Some(mut all) = entries.into_iter().map(place).collect::<Option<Vec<_>>>() else {
+            return Ok(None);
+        };
+        for found in all.iter_mut().filter(|found| found.location.delta) {
+            found.entry.body = self.body(found.location)?;
+            found.entry.kind = Kind::Put;
+        }
+        Ok(Some(all))
     }
 
     /// Reads from the beginning; returns how and where that ended.
@@ -171,7 +202,7 @@ impl Segment {
             }
             let mut payload = vec![0; length];
             reader.read_exact(&mut payload).map_err(io_error("could not read", &self.path))?;
-            let Some(entries) = self.parse(payload, crc, offset) else { return Ok((End::Torn, offset)) };
+            let Some(entries) = self.parse(payload, crc, offset)? else { return Ok((End::Torn, offset)) };
             frame(offset, entries)?;
             offset += (FRAME_HEADER + length) as u64;
         }

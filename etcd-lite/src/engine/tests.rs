@@ -36,9 +36,9 @@ fn what_was_flushed_is_found_and_can_be_read_by_its_location() {
     let (mut log, segments, _) = open(dir.path()).unwrap();
     let first = log.append(Kind::Lease, 0, &lease(1));
     let second = log.append(Kind::Lease, 7, &lease(300));
-    assert_eq!(log.pending_body(second).map(<[u8]>::to_vec), Some(lease(300).encode_to_vec()));
+    assert_eq!(log.pending_body(second).unwrap().as_deref(), Some(&lease(300).encode_to_vec()[..]));
     log.flush().unwrap();
-    assert_eq!(log.pending_body(second), None);
+    assert_eq!(log.pending_body(second).unwrap(), None);
     let read =
         |at: Location| Lease::decode(segments[&at.segment].read(at.offset, at.length).unwrap()).unwrap();
     assert_eq!((read(first).id, read(second).id), (1, 300));
@@ -67,6 +67,61 @@ fn a_frame_that_was_not_written_to_its_end_is_cut_off() {
     garbled[last] ^= 1;
     fs::write(&path, &garbled).unwrap();
     assert_eq!(open(dir.path()).unwrap().2, [1, 2]);
+}
+
+#[test]
+fn heartbeats_are_differences_and_wait_for_what_does_not() {
+    use crate::pb::mvccpb::KeyValue;
+    let dir = written(0..0);
+    let (mut log, segments, _) = open(dir.path()).unwrap();
+    let record = |n: u8| KeyValue {
+        key: b"k"[..].into(),
+        mod_revision: i64::from(n),
+        value: [vec![n], vec![0; 200]].concat().into(),
+        ..KeyValue::default()
+    };
+    let mut places = vec![log.append(Kind::Put, 0, &record(1))];
+    log.flush().unwrap();
+    for n in 2..5 {
+        places.push(log.append_heartbeat(0, &record(n), *places.last().unwrap()).unwrap());
+        assert_eq!(log.pending_body(places[usize::from(n) - 1]).unwrap().unwrap(), record(n).encode_to_vec());
+        assert!(log.may_wait());
+        if n > 2 {
+            log.flush().unwrap();
+            assert!(log.is_unsynced());
+        }
+    }
+    assert!(places[1..].iter().all(|place| place.delta && place.length < 20));
+    log.append(Kind::Lease, 0, &lease(1));
+    log.flush().unwrap();
+    assert!(!log.is_unsynced());
+    let longer = KeyValue { version: 1, ..record(5) };
+    let whole = log.append_heartbeat(0, &longer, places[3]).unwrap();
+    log.flush().unwrap();
+    assert!(!whole.delta && log.is_unsynced(), "it has another length");
+    log.hurry();
+    log.flush().unwrap();
+    assert!(!log.is_unsynced());
+    log.roll().unwrap();
+    let newest = log.append_heartbeat(0, &record(6), whole).unwrap();
+    log.flush().unwrap();
+    assert!(!newest.delta && log.is_unsynced(), "it is the first one in its segment");
+    log.remove(&Segment::create(9, dir.path().join("none")).unwrap()).unwrap();
+    assert!(!log.is_unsynced(), "what is removed may be needed until then");
+    let read: Vec<_> = places.iter().map(|place| segments[&1].body(*place).unwrap()).collect();
+    assert_eq!(read, (1..5).map(|n| record(n).encode_to_vec()).collect::<Vec<_>>());
+    drop(log);
+    let mut found = Vec::new();
+    let entry = |entry: Found| {
+        if entry.entry.kind == Kind::Put {
+            found.push((entry.location, entry.entry.body));
+        }
+        Ok(())
+    };
+    Log::open(dir.path(), entry).unwrap();
+    places.extend([whole, newest]);
+    assert_eq!(found.iter().map(|(place, _)| *place).collect::<Vec<_>>(), places);
+    assert_eq!(found[3].1, record(4).encode_to_vec());
 }
 
 #[test]

@@ -115,7 +115,7 @@ pub(crate) fn fetch(
 /// Reads the body of a record.
 pub(crate) fn read_body(segments: &Segments, location: Location) -> Result<Bytes, EngineError> {
     let segment = segments.get(&location.segment).expect("what the index names is not removed");
-    segment.read(location.offset, location.length)
+    segment.body(location)
 }
 
 impl Store {
@@ -235,7 +235,8 @@ impl Store {
         }
         records.sort_unstable_by_key(|(revision, order, ..)| (*revision, *order));
         let leases = data.leases.iter().map(|(_, lease)| lease.record).collect();
-        let state = crate::pb::log::State { revision, ..data.state() };
+        // A snapshot holds all that was given out up to its revision.
+        let state = crate::pb::log::State { revision, ceiling: 0, boot: String::new(), ..data.state() };
         Everything { state, leases, records, segments: data.segments.clone() }
     }
 }

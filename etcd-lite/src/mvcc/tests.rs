@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::commit::{self, WriterConfig, Writes};
+use crate::engine::Log;
 use crate::metrics::StoreMetrics;
 use crate::pb::etcdserverpb::request_op::Request;
 use crate::pb::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest};
@@ -85,10 +86,11 @@ struct Opened {
 
 impl Opened {
     fn new(dir: &Path) -> Self {
-        let (data, log) = Data::open(dir, &Clock::system(), (1, 2)).unwrap();
+        let (data, log) = open(dir, "this").unwrap();
         let store = Arc::new(Store::new(data));
         let metrics = StoreMetrics::new(&Metrics::new("test"));
-        let config = WriterConfig { quota: u64::MAX, clock: Clock::system(), metrics };
+        let heartbeats = (0..4).map(name).collect();
+        let config = WriterConfig { quota: u64::MAX, heartbeats, clock: Clock::system(), metrics };
         let (writes, _, thread) =
             commit::start(store.clone(), log, config, CancellationToken::new()).unwrap();
         Self { store, writes: Some(writes), thread: Some(thread) }
@@ -106,8 +108,16 @@ impl Opened {
     }
 }
 
+/// Opens a log in one boot of the machine.
+fn open(dir: &Path, boot: &str) -> Result<(Data, Log), EngineError> {
+    Data::open(dir, &Opening { clock: &Clock::system(), ids: (1, 2), boot })
+}
+
 fn put(key: u8, value: u8) -> PutRequest {
-    PutRequest { key: name(key), value: vec![value; 100].into(), ..PutRequest::default() }
+    // Heartbeats, small updates, and large ones.
+    let mut bytes = vec![7; if key < 6 { 100 } else { 3000 }];
+    bytes[0] = value;
+    PutRequest { key: name(key), value: bytes.into(), ..PutRequest::default() }
 }
 
 fn delete(key: Bytes, end: Bytes) -> DeleteRangeRequest {
@@ -168,7 +178,7 @@ fn check(model: &Model, store: &Store) {
         }
         let found = found.unwrap();
         let of = |kv: KeyValue| {
-            assert_eq!(kv.value.len(), 100);
+            assert!(kv.value.len() >= 100 && kv.value[1..].iter().all(|byte| *byte == 7));
             (kv.key, (kv.create_revision, kv.mod_revision, kv.version, kv.value[0]))
         };
         let found: BTreeMap<_, _> = found.kvs.into_iter().map(of).collect();
@@ -213,11 +223,62 @@ proptest! {
                 check(&model, &opened.store);
             }
             opened.close();
-            let reopened = Data::open(dir.path(), &Clock::system(), (3, 4)).unwrap().0;
+            let reopened = open(dir.path(), "another").unwrap().0;
             let live = opened.store.read().size().live;
             prop_assert_eq!(reopened.size().live, live, "what is needed is counted the same after opening");
             prop_assert_eq!((reopened.cluster_id, reopened.member_id), (1, 2));
             Ok(())
         })?;
     }
+}
+
+/// What a machine that died left of a log: some of its bytes.
+fn left_over(log: &Path, bytes: usize) -> TempDir {
+    let dir = TempDir::new().unwrap();
+    let all = std::fs::read(log.join("00000001.log")).unwrap();
+    std::fs::write(dir.path().join("00000001.log"), &all[..bytes]).unwrap();
+    dir
+}
+
+#[test]
+fn a_machine_that_dies_gives_no_revision_out_twice() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let dir = TempDir::new().unwrap();
+    runtime.block_on(async {
+        let (mut model, mut opened) = (Model::default(), Opened::new(dir.path()));
+        let size = || std::fs::metadata(dir.path().join("00000001.log")).unwrap().len() as usize;
+        // The first heartbeat is durable, since it comes with a ceiling.
+        for value in 0..2 {
+            carry_out(&Op::Put(0, value), &mut model, &mut opened, dir.path()).await;
+        }
+        let durable = size();
+        for value in 2..10 {
+            carry_out(&Op::Put(0, value), &mut model, &mut opened, dir.path()).await;
+        }
+        let (written, given) = (size(), model.revision());
+        assert!(written - durable < 8 * 60, "heartbeats are small: {} bytes", written - durable);
+
+        let (data, log) = open(left_over(dir.path(), written).path(), "this").unwrap();
+        assert_eq!((data.revision, data.compacted), (given, 0), "nothing is lost with a process");
+        check(&model, &Store::new(data));
+        drop(log);
+        for left in durable..=written {
+            let dir = left_over(dir.path(), left);
+            let (data, log) = open(dir.path(), "another").unwrap();
+            assert!(data.revision > given && data.compacted == data.revision, "{left} bytes are left");
+            let revision = data.revision;
+            drop(log);
+            let (data, _log) = open(dir.path(), "another").unwrap();
+            assert_eq!(data.revision, revision, "it does so once");
+            let kept = Store::new(data).get_at(&name(0), i64::MAX).unwrap().unwrap();
+            assert!((1..10).contains(&kept.value[0]) && kept.mod_revision == i64::from(kept.value[0]) + 2);
+        }
+        // The process may have been killed while it wrote, or the disk has failed: nobody knows.
+        let torn = open(left_over(dir.path(), written - 1).path(), "this").unwrap().0;
+        assert!(torn.revision > given);
+
+        opened.close();
+        let (data, _log) = open(dir.path(), "another").unwrap();
+        assert_eq!((data.revision, data.compacted), (given, 0), "nothing is lost with a process that ends");
+    });
 }

@@ -19,12 +19,21 @@ use crate::pb::log;
 use crate::pb::mvccpb::event::EventType;
 use crate::pb::mvccpb::{Event, KeyValue};
 
+/// By how much a new ceiling lies above the newest revision: as many heartbeats go without a sync.
+const CEILING: i64 = 100_000;
+
+/// Bytes of a value from which on a small change is told as one, though reading it takes two steps then: a Node whose status is
+/// confirmed is such.
+const LARGE: usize = 2048;
+
 /// A batch of writes that is being made. Nothing of it is visible before it is durable.
 pub(crate) struct Batch<'a> {
     pub data: &'a mut Data,
     pub log: &'a mut Log,
     /// What is told to watchers when the batch is durable.
     pub events: &'a mut Vec<Event>,
+    /// What the keys of heartbeats begin with.
+    pub heartbeats: &'a [Bytes],
     pub now: Instant,
     pub wall: Timestamp,
 }
@@ -55,8 +64,8 @@ fn header(revision: i64) -> Option<ResponseHeader> {
 
 impl Batch<'_> {
     fn body(&self, location: Location) -> Result<Bytes, EngineError> {
-        match self.log.pending_body(location) {
-            Some(body) => Ok(Bytes::copy_from_slice(body)),
+        match self.log.pending_body(location)? {
+            Some(body) => Ok(body),
             None => read_body(&self.data.segments, location),
         }
     }
@@ -177,15 +186,23 @@ impl Batch<'_> {
             value,
             lease: if request.ignore_lease { old_lease } else { request.lease },
         };
-        let key = self.record(Kind::Put, &kv, order);
+        let location = match previous {
+            Some(previous) if self.heartbeats.iter().any(|prefix| kv.key.starts_with(prefix)) => {
+                self.log.append_heartbeat(order, &kv, previous.location)?
+            }
+            Some(previous) if kv.value.len() >= LARGE => {
+                self.log.append_update(order, &kv, previous.location)?
+            }
+            _ => self.log.append(Kind::Put, order, &kv),
+        };
+        let key = self.record(&kv, order, location);
         self.data.leases.attach(&key, old_lease, kv.lease);
         self.events.push(Event { r#type: EventType::Put as i32, kv: Some(kv), prev_kv: None });
         let prev_kv = prev_kv.filter(|_| request.prev_kv);
         Ok(PutResponse { header: header(revision.current()), prev_kv })
     }
 
-    fn record(&mut self, kind: Kind, kv: &KeyValue, order: u32) -> Key {
-        let location = self.log.append(kind, order, kv);
+    fn record(&mut self, kv: &KeyValue, order: u32, location: Location) -> Key {
         self.data.live(location);
         let version = Version {
             revision: kv.mod_revision,
@@ -222,7 +239,8 @@ impl Batch<'_> {
     fn apply_deletion(&mut self, key: &Key, lease: i64, revision: &mut Revision) {
         let (main, order) = revision.next();
         let kv = deleted(key, main);
-        self.record(Kind::Delete, &kv, order);
+        let location = self.log.append(Kind::Delete, order, &kv);
+        self.record(&kv, order, location);
         self.data.leases.attach(key, lease, 0);
         self.events.push(Event { r#type: EventType::Delete as i32, kv: Some(kv), prev_kv: None });
     }
@@ -290,6 +308,14 @@ impl Batch<'_> {
             let _ = self.revoke(*id);
         }
         over.len() == MOST
+    }
+
+    /// Sees to it that revisions which are given out before they are durable lie below a ceiling that is.
+    pub(crate) fn keep_below_ceiling(&mut self) {
+        if self.log.may_wait() && self.log.pending() > 0 && self.data.revision > self.data.ceiling {
+            self.data.ceiling = self.data.revision + CEILING;
+            self.note_state();
+        }
     }
 
     /// Appends the state of the store as a whole.

@@ -13,6 +13,8 @@ use tempfile::TempDir;
 use crate::support::{Process, block_on, soon};
 
 const WRITERS: usize = 6;
+/// Heartbeats within transactions and heartbeats alone: both outlive the process.
+const FLAGS: [&str; 1] = ["--heartbeat-prefixes=h,a0,a2,a4"];
 
 /// What one writer has tried and what it was told, by number of the attempt.
 #[derive(Default)]
@@ -21,6 +23,8 @@ struct Record {
     /// The last attempt that was acknowledged, and its revision.
     acknowledged: AtomicU64,
     revision: AtomicU64,
+    /// The last heartbeat that was acknowledged.
+    beat: AtomicU64,
 }
 
 /// Writes two keys in one transaction, and a value of some size beside them, with numbers that only grow.
@@ -43,6 +47,9 @@ async fn write(url: String, writer: usize, record: Arc<Record>) {
         let revision = response.header().unwrap().revision();
         record.acknowledged.store(number, Ordering::SeqCst);
         record.revision.store(revision as u64, Ordering::SeqCst);
+        let beat = format!("{number:010}{}", "-".repeat(200));
+        let Ok(_) = client.put(format!("h{writer}"), beat, None).await else { return };
+        record.beat.store(number, Ordering::SeqCst);
     }
 }
 
@@ -81,6 +88,12 @@ async fn check(url: &str, records: &[Arc<Record>], round: usize) {
         assert!(a <= tried, "a write is invented: {case}");
         assert!(a > known || modified == at, "the revision changed: {case}");
         assert!(modified <= revision, "{case}");
+        let (beat, _) = found.remove(&format!("h{writer}")).unwrap_or_default();
+        let told = record.beat.load(Ordering::SeqCst);
+        assert!(
+            told <= beat && beat <= tried,
+            "a heartbeat is lost or invented: {beat}, {told} was told: {case}"
+        );
         let b = found.remove(&format!("b{writer}")).unwrap_or_default();
         assert_eq!(b, (a, modified), "half of a transaction: {case}");
         let c = found.remove(&format!("c{writer}")).unwrap_or_default();
@@ -100,7 +113,7 @@ fn kill_under_load(rounds: usize) {
         let mut total = 0;
         for round in 0..rounds {
             let path = dir.path().to_owned();
-            let server = tokio::task::spawn_blocking(move || Process::start(&path)).await.unwrap();
+            let server = tokio::task::spawn_blocking(move || Process::start(&path, &FLAGS)).await.unwrap();
             soon("a check", check(&server.url, &records, round)).await;
             let tasks = Tasks::new("load");
             for (writer, record) in records.iter().enumerate() {

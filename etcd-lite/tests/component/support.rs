@@ -35,6 +35,7 @@ pub fn config(dir: &Path) -> Config {
         auto_compaction: AutoCompaction::Off,
         quota_backend_bytes: etcd_lite::DEFAULT_QUOTA,
         unsafe_no_fsync: false,
+        heartbeat_prefixes: Vec::new(),
         watch_progress_notify_interval: Duration::from_secs(600),
         clock: Clock::system(),
     }
@@ -88,10 +89,11 @@ pub struct Process {
 }
 
 impl Process {
-    pub fn start(data_dir: &Path) -> Self {
+    pub fn start(data_dir: &Path, flags: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_etcd-lite"))
             .args(["--listen-client-urls", "http://127.0.0.1:0", "--data-dir"])
             .arg(data_dir)
+            .args(flags)
             .env_remove("COXSWAIN_LOG")
             .stderr(Stdio::piped())
             .spawn()
