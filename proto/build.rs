@@ -5,6 +5,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         .file_descriptor_set_path(out.join("descriptor.bin"))
         .bytes(".")
+        .codec_path("crate::codec::LeanCodec")
         .compile_protos(
             &["proto/resources.proto", "proto/node.proto", "proto/decisions.proto"],
             &["proto"],

@@ -12,8 +12,10 @@ use serde_json::Value;
 
 #[cfg(test)]
 use crate::decode::decode;
+#[cfg(test)]
+use crate::schema::Definitions;
 use crate::schema::conform::conform;
-use crate::schema::{Definitions, full_name, record};
+use crate::schema::full_name;
 
 pub mod custom;
 mod table;
@@ -174,8 +176,8 @@ pub struct Kind {
     pub generation: bool,
     /// Rejects wrong types, drops unknown fields and nulls: see [`conform`].
     pub normalize: fn(Value) -> Result<Value, DecodeError>,
-    /// Adds the schemas of the Rust type and all that it is made of; gives its own full name.
-    pub describe: fn(&mut Definitions) -> String,
+    /// The full name of its type, such as `io.k8s.api.apps.v1.Deployment`; empty for custom kinds.
+    pub type_name: fn() -> String,
     /// As `describe`, by asking the decoder of the Rust type.
     #[cfg(test)]
     pub(crate) record: fn(&mut Definitions),
@@ -192,7 +194,7 @@ trait Question: Resource<Scope: Scope> + Serialize + DeserializeOwned {}
 impl<K: Resource<Scope: Scope> + Serialize + DeserializeOwned> Question for K {}
 
 fn normalize<K: Question>(value: Value) -> Result<Value, DecodeError> {
-    conform(&full_name(std::any::type_name::<K>()), (K::API_VERSION, K::KIND), value)
+    conform(&full_name::<K>(), (K::API_VERSION, K::KIND), value)
 }
 
 #[cfg(test)]
@@ -224,7 +226,7 @@ impl Kind {
             subresources: &[],
             generation: false,
             normalize: normalize::<K>,
-            describe: record::<K>,
+            type_name: full_name::<K>,
             #[cfg(test)]
             record: decoder::<K>,
             #[cfg(test)]

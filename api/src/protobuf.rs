@@ -10,7 +10,7 @@
 mod encode;
 
 use std::collections::HashMap;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -22,8 +22,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
 use serde_json::{Map, Value, json};
 
 use crate::kinds::KINDS;
-use crate::schema::{Definitions, Shape, record, schema_or};
+use crate::schema::{Shape, fields, full_name, schema_or};
 
+use encode::{Places, places};
 pub use encode::{encode, encode_event, encode_list, encode_status, knows};
 
 /// What every body begins with.
@@ -178,7 +179,7 @@ pub fn decode(body: &[u8]) -> Result<Value, ProtobufError> {
     let mut object = Map::new();
     object.insert("apiVersion".into(), api_version.into());
     object.insert("kind".into(), kind.into());
-    message(&mut object, raw, schema.fields(name), 0)?;
+    message(&mut object, raw, schema.numbers(name), 0)?;
     Ok(Value::Object(object))
 }
 
@@ -193,54 +194,60 @@ enum Field {
 
 type Numbers = HashMap<u64, Field>;
 
+/// What stands for what in the messages of a type, worked out when it is first asked for.
+struct Layout {
+    text: &'static str,
+    numbers: OnceLock<Numbers>,
+    places: OnceLock<Places>,
+}
+
 struct Schema {
-    types: HashMap<&'static str, Numbers>,
+    types: HashMap<&'static str, Layout>,
     /// `apiVersion` and `kind` to the type's full name.
     roots: HashMap<(String, String), String>,
     /// Kinds that every group and version has.
     any_version: HashMap<String, String>,
-    nothing: Numbers,
 }
 
 impl Schema {
-    fn fields(&self, name: &str) -> &Numbers {
-        self.types.get(name).unwrap_or(&self.nothing)
+    /// What the field numbers of a type stand for.
+    fn numbers(&self, name: &str) -> &Numbers {
+        static NOTHING: LazyLock<Numbers> = LazyLock::new(Numbers::new);
+        let Some((name, layout)) = self.types.get_key_value(name) else { return &NOTHING };
+        layout.numbers.get_or_init(|| numbers(name, layout.text))
+    }
+
+    /// Where the fields of a type are written; nothing for a type that is not known.
+    fn places(&self, name: &str) -> Option<&Places> {
+        let layout = self.types.get(name)?;
+        Some(layout.places.get_or_init(|| places(self.numbers(name))))
     }
 }
 
 static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
-    let mut definitions = Definitions::new();
     let mut roots = HashMap::new();
     for kind in KINDS {
-        let name = (kind.describe)(&mut definitions);
-        roots.insert((kind.api_version.to_owned(), kind.kind.to_owned()), name);
+        roots.insert((kind.api_version.to_owned(), kind.kind.to_owned()), (kind.type_name)());
     }
     let mut root = |api_version: &'static str, kind: &'static str, name: String| {
         roots.insert((api_version.to_owned(), kind.to_owned()), name);
     };
-    root("autoscaling/v1", "Scale", record::<Scale>(&mut definitions));
-    root("authentication.k8s.io/v1", "TokenRequest", record::<TokenRequest>(&mut definitions));
-    root("policy/v1", "Eviction", record::<Eviction>(&mut definitions));
-    let options = record::<DeleteOptions>(&mut definitions);
-    let types = TABLE.lines().filter_map(|line| {
-        let (name, fields) = line.split_once(' ')?;
-        Some((name, numbers(name, fields, definitions.get(name)?)))
-    });
+    root("autoscaling/v1", "Scale", full_name::<Scale>());
+    root("authentication.k8s.io/v1", "TokenRequest", full_name::<TokenRequest>());
+    root("policy/v1", "Eviction", full_name::<Eviction>());
+    let lines = TABLE.lines().filter_map(|line| line.split_once(' '));
+    let layout = |text| Layout { text, numbers: OnceLock::new(), places: OnceLock::new() };
     Schema {
-        types: types.collect(),
+        types: lines.map(|(name, text)| (name, layout(text))).collect(),
         roots,
-        any_version: HashMap::from([("DeleteOptions".to_owned(), options)]),
-        nothing: Numbers::new(),
+        any_version: HashMap::from([("DeleteOptions".to_owned(), full_name::<DeleteOptions>())]),
     }
 });
 
-fn numbers(
-    of: &'static str,
-    fields: &'static str,
-    shapes: &std::collections::BTreeMap<&'static str, Shape>,
-) -> Numbers {
+fn numbers(of: &str, line: &'static str) -> Numbers {
+    let shapes = fields(of);
     let mut numbers = Numbers::new();
-    for field in fields.split(' ') {
+    for field in line.split(' ') {
         let Some((name, path)) = field.split_once('=') else { continue };
         let shape = shapes.get(name).cloned().unwrap_or_default();
         let path: Vec<u64> = path.split('.').filter_map(|number| number.parse().ok()).collect();
@@ -371,7 +378,7 @@ fn value(name: &str, shape: &Shape, wire: Wire<'_>, depth: usize) -> Result<Opti
         }
         (Shape::Reference(of), Wire::Bytes(bytes)) => {
             let mut map = Map::new();
-            message(&mut map, bytes, SCHEMA.fields(of), depth + 1)?;
+            message(&mut map, bytes, SCHEMA.numbers(of), depth + 1)?;
             Some(Value::Object(map))
         }
         _ => return Err(ProtobufError::WireType(name.into())),
@@ -382,7 +389,7 @@ fn value(name: &str, shape: &Shape, wire: Wire<'_>, depth: usize) -> Result<Opti
 fn schema_or_else(name: &str, bytes: &[u8], depth: usize) -> Result<Value, ProtobufError> {
     let schema = |bytes: &[u8]| {
         let mut map = Map::new();
-        message(&mut map, bytes, SCHEMA.fields(JSON_SCHEMA), depth + 1)?;
+        message(&mut map, bytes, SCHEMA.numbers(JSON_SCHEMA), depth + 1)?;
         Ok::<_, ProtobufError>(Value::Object(map))
     };
     let (mut found, mut list) = (json!(false), Vec::new());

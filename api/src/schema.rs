@@ -8,8 +8,6 @@ use std::any::type_name;
 use std::collections::BTreeMap;
 use std::sync::{LazyLock, OnceLock};
 
-use serde::de::DeserializeOwned;
-
 pub mod conform;
 pub mod merging;
 #[cfg(test)]
@@ -105,17 +103,18 @@ static LINES: LazyLock<BTreeMap<&'static str, Line>> = LazyLock::new(|| {
 pub fn fields(name: &str) -> &'static Fields {
     static NONE: Fields = Fields::new();
     let Some(line) = LINES.get(name) else { return &NONE };
-    line.fields.get_or_init(|| {
-        let words = line.text.split(' ').filter_map(|word| word.split_once(':'));
-        words.map(|(field, shape)| (field, Shape::parse(shape))).collect()
-    })
+    line.fields.get_or_init(|| read(line.text).collect())
 }
 
-/// Adds a type and all that it is made of; gives its full name, such as `io.k8s.api.apps.v1.Deployment`.
-pub fn record<T: DeserializeOwned>(definitions: &mut Definitions) -> String {
-    let name = full_name(type_name::<T>());
-    add(definitions, &name);
-    name
+/// All types of the table: their full names, and their fields, read anew.
+pub fn types() -> impl Iterator<Item = (&'static str, Vec<(&'static str, Shape)>)> {
+    TABLE.lines().filter_map(|line| line.split_once(' ')).map(|(name, text)| (name, read(text).collect()))
+}
+
+/// The fields of a line of the table.
+fn read(line: &'static str) -> impl Iterator<Item = (&'static str, Shape)> {
+    let words = line.split(' ').filter_map(|word| word.split_once(':'));
+    words.map(|(field, shape)| (field, Shape::parse(shape)))
 }
 
 /// Whether a field of a JSON schema holds a schema or something simpler.
@@ -123,7 +122,9 @@ pub(crate) fn schema_or(field: &str, of: &str) -> bool {
     of.ends_with(".JSONSchemaProps") && matches!(field, "additionalItems" | "additionalProperties" | "items")
 }
 
-fn add(definitions: &mut Definitions, name: &str) {
+/// Adds a type and all that it is made of.
+#[cfg(test)]
+pub(crate) fn add(definitions: &mut Definitions, name: &str) {
     if definitions.contains_key(name) || !LINES.contains_key(name) {
         return;
     }
@@ -140,7 +141,11 @@ fn add(definitions: &mut Definitions, name: &str) {
 }
 
 /// `k8s_openapi::v1_35::api::core::v1::pod_spec::PodSpec` is `io.k8s.api.core.v1.PodSpec`.
-pub fn full_name(path: &str) -> String {
+pub fn full_name<T>() -> String {
+    of_path(type_name::<T>())
+}
+
+fn of_path(path: &str) -> String {
     let mut parts: Vec<&str> = path.split("::").skip(2).collect();
     let name = parts.pop().unwrap_or(path);
     // The module of the file, which repeats the name of the type.

@@ -8,6 +8,7 @@ mod generated {
 
 pub use generated::*;
 
+pub mod codec;
 pub mod errors;
 
 /// The compiled `.proto` files, for server reflection.

@@ -2,13 +2,13 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, LazyLock, RwLock};
+use std::sync::{Arc, LazyLock};
 
 use serde_json::{Map, Value, json};
 
 use crate::kinds::Kind;
 use crate::schema::merging::{FieldFacts, ListType, Tag, facts};
-use crate::schema::{Definitions, Shape};
+use crate::schema::{Shape, types};
 
 /// A name, of the program or of a custom resource's schema.
 pub(crate) type Name = Cow<'static, str>;
@@ -22,8 +22,8 @@ pub enum Type {
     Atomic,
     /// A map of known fields.
     Struct {
-        /// The fields.
-        fields: BTreeMap<Name, Field>,
+        /// The fields, in the order of their names.
+        fields: Box<[(Name, Field)]>,
         /// Whether there may be others, of which nothing is known.
         open: bool,
     },
@@ -51,6 +51,11 @@ pub struct Field {
     patch: Option<Tag>,
     /// Whether it stands even in an empty object.
     present: bool,
+}
+
+/// A field of a struct by its name.
+fn find<'a>(fields: &'a [(Name, Field)], name: &str) -> Option<&'a Field> {
+    fields.binary_search_by(|(own, _)| (**own).cmp(name)).ok().map(|at| &fields[at].1)
 }
 
 /// Types that refer to each other.
@@ -92,21 +97,12 @@ impl DocumentType {
         TYPES.clone()
     }
 
-    /// The type of a kind of the table, derived when it is first asked for.
-    pub fn of(kind: &'static Kind) -> Self {
-        static KNOWN: LazyLock<RwLock<HashMap<(&str, &str, &str), DocumentType>>> =
-            LazyLock::new(RwLock::default);
-        let key = (kind.group, kind.version, kind.kind);
-        if let Ok(known) = KNOWN.read()
-            && let Some(found) = known.get(&key)
-        {
-            return found.clone();
-        }
-        let made = built_in(kind);
-        if let Ok(mut known) = KNOWN.write() {
-            known.insert(key, made.clone());
-        }
-        made
+    /// The type of a kind of the table.
+    pub fn of(kind: &Kind) -> Self {
+        static BUILT_IN: LazyLock<(Arc<Types>, HashMap<&str, usize>)> = LazyLock::new(built_in);
+        let (types, places) = &*BUILT_IN;
+        let root = places.get(&*(kind.type_name)()).copied().unwrap_or(UNTYPED);
+        Self { types: types.clone(), root }
     }
 
     /// The type of a custom resource by its structural schema (`openAPIV3Schema`).
@@ -138,7 +134,7 @@ impl<'a> TypeRef<'a> {
         match self.get() {
             Type::Untyped => self,
             Type::Struct { fields, open } => {
-                self.at(fields.get(name).map_or(if *open { UNTYPED } else { ATOMIC }, |f| f.of))
+                self.at(find(fields, name).map_or(if *open { UNTYPED } else { ATOMIC }, |f| f.of))
             }
             Type::Map(of) => self.at(*of),
             _ => self.at(ATOMIC),
@@ -147,12 +143,12 @@ impl<'a> TypeRef<'a> {
 
     /// Whether a map of the type may not have a field.
     pub fn forbids(self, field: &str) -> bool {
-        matches!(self.get(), Type::Struct { fields, open: false } if !fields.contains_key(field))
+        matches!(self.get(), Type::Struct { fields, open: false } if find(fields, field).is_none())
     }
 
     /// Whether a field is one that the type names.
     pub fn names(self, field: &str) -> bool {
-        matches!(self.get(), Type::Struct { fields, .. } if fields.contains_key(field))
+        matches!(self.get(), Type::Struct { fields, .. } if find(fields, field).is_some())
     }
 
     /// The type of an element of a list.
@@ -168,7 +164,7 @@ impl<'a> TypeRef<'a> {
     pub fn patch(self, name: &str) -> (Option<Tag>, Self) {
         match self.get() {
             Type::Struct { fields, .. } => {
-                fields.get(name).map_or((None, self.at(UNTYPED)), |f| (f.patch, self.at(f.element)))
+                find(fields, name).map_or((None, self.at(UNTYPED)), |f| (f.patch, self.at(f.element)))
             }
             Type::Map(of) => (None, self.at(*of)),
             _ => (None, self.at(UNTYPED)),
@@ -189,29 +185,26 @@ impl<'a> TypeRef<'a> {
     }
 }
 
-fn built_in(kind: &'static Kind) -> DocumentType {
-    let mut definitions = Definitions::new();
-    let root = (kind.describe)(&mut definitions);
-    let mut types = Types::default();
-    let mut places: HashMap<&str, usize> = HashMap::new();
-    for name in definitions.keys() {
-        places.insert(name, types.0.len());
-        types.0.push(Type::Untyped);
-    }
-    for (name, fields) in &definitions {
+/// All types of the table, which the kinds share, and where they are.
+fn built_in() -> (Arc<Types>, HashMap<&'static str, usize>) {
+    let mut all = Types::default();
+    let first = all.0.len();
+    let places: HashMap<&str, usize> = types().zip(first..).map(|((name, _), at)| (name, at)).collect();
+    all.0.resize(first + places.len(), Type::Untyped);
+    for (name, fields) in types() {
         let own = facts(name);
-        let fields = fields.iter().map(|(field, shape)| {
+        let fields = fields.into_iter().map(|(field, shape)| {
             let known = own.and_then(|f| f.field(field));
-            let present = *field == "metadata" || known.is_some_and(|f| f.present);
-            let (of, element) = place(&mut types, &places, shape, known);
+            let present = field == "metadata" || known.is_some_and(|f| f.present);
+            let (of, element) = place(&mut all, &places, &shape, known);
             let patch = known.and_then(|f| f.patch);
-            (Cow::Borrowed(*field), Field { of, element, patch, present })
+            (Cow::Borrowed(field), Field { of, element, patch, present })
         });
         let fields: BTreeMap<Name, Field> = fields.collect();
-        types.0[places[name.as_str()]] = Type::Struct { fields, open: false };
+        all.0[places[name]] = Type::Struct { fields: fields.into_iter().collect(), open: false };
     }
-    let root = places.get(root.as_str()).copied().unwrap_or(UNTYPED);
-    DocumentType { types: Arc::new(types), root }
+    all.0.shrink_to_fit();
+    (Arc::new(all), places)
 }
 
 /// The place of a field's type, and of its own or its elements' for patches.
@@ -283,7 +276,7 @@ fn metadata(types: &mut Types) -> usize {
     fields.insert("finalizers".into(), field(finalizers));
     let owners = push(types, Type::Keyed { keys: vec![("uid".into(), None)], of: UNTYPED });
     fields.insert("ownerReferences".into(), field(owners));
-    push(types, Type::Struct { fields, open: false })
+    push(types, Type::Struct { fields: fields.into_iter().collect(), open: false })
 }
 
 fn custom(schema: &Value) -> DocumentType {
@@ -322,7 +315,7 @@ fn structural(types: &mut Types, schema: &Value, metadata: Option<usize>) -> usi
             if open && metadata.is_none() && fields.is_empty() {
                 return UNTYPED;
             }
-            push(types, Type::Struct { fields, open })
+            push(types, Type::Struct { fields: fields.into_iter().collect(), open })
         }
         "object" => match schema.get("additionalProperties") {
             Some(of @ Value::Object(_)) => {

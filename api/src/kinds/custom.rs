@@ -62,7 +62,7 @@ pub fn served(definition: &CustomResourceDefinition) -> Option<&'static Kind> {
             subresources: &[],
             generation: true,
             normalize: as_it_is,
-            describe: |_| String::new(),
+            type_name: String::new,
             #[cfg(test)]
             record: |_| {},
             #[cfg(test)]

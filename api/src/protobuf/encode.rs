@@ -3,7 +3,6 @@
 //! The inverse of decoding, over the same table. What JSON leaves out is left out here as well: decoders take it as zero.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::LazyLock;
 
 use super::{Field, JSON_SCHEMA, MAGIC, Numbers, SCHEMA, STANDARD, Shape};
 use base64::Engine;
@@ -11,20 +10,23 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 /// Where a field of JSON stands in its message.
-struct Place {
+pub(super) struct Place {
     /// The numbers of the messages around it, and its own.
     path: Vec<u64>,
     held: Held,
 }
 
-enum Held {
+pub(super) enum Held {
     Plain(Shape),
     SchemaOr,
 }
 
-/// The places of the fields of every type.
-static PLACES: LazyLock<HashMap<&'static str, HashMap<&'static str, Place>>> = LazyLock::new(|| {
-    fn walk(numbers: &Numbers, outer: &[u64], places: &mut HashMap<&'static str, Place>) {
+/// The places of the fields of a type.
+pub(super) type Places = HashMap<&'static str, Place>;
+
+/// Where the fields are written whose numbers stand for them.
+pub(super) fn places(numbers: &Numbers) -> Places {
+    fn walk(numbers: &Numbers, outer: &[u64], places: &mut Places) {
         for (number, field) in numbers {
             let path = [outer, &[*number]].concat();
             match field {
@@ -38,13 +40,10 @@ static PLACES: LazyLock<HashMap<&'static str, HashMap<&'static str, Place>>> = L
             }
         }
     }
-    let one = |(name, numbers): (&&'static str, &Numbers)| {
-        let mut places = HashMap::new();
-        walk(numbers, &[], &mut places);
-        (*name, places)
-    };
-    SCHEMA.types.iter().map(one).collect()
-});
+    let mut places = Places::new();
+    walk(numbers, &[], &mut places);
+    places
+}
 
 /// Whether objects of a kind can be encoded.
 pub fn knows(api_version: &str, kind: &str) -> bool {
@@ -166,7 +165,7 @@ impl Message {
 
 fn message(map: &Map<String, Value>, name: &str) -> Vec<u8> {
     let mut message = Message::default();
-    let Some(places) = PLACES.get(name) else { return Vec::new() };
+    let Some(places) = SCHEMA.places(name) else { return Vec::new() };
     for (field, value) in map.iter().filter(|(_, value)| !value.is_null()) {
         let Some(Place { path, held }) = places.get(field.as_str()) else { continue };
         let Some((number, outer)) = path.split_last() else { continue };

@@ -77,7 +77,7 @@ fn row(
         subresources: Box::leak(subresources.into_boxed_slice()),
         generation: true,
         normalize: as_it_is,
-        describe: |_| String::new(),
+        type_name: String::new,
         custom: Some(rules),
     }));
     rows.insert(key, row);

@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
 use api::Kind;
-use api::schema::Definitions;
 use api::schema::merging::{FieldFacts, ListType, facts};
 use flate2::read::ZlibDecoder;
 use serde_json::value::RawValue;
@@ -46,14 +45,13 @@ pub fn of<'a>(kinds: impl Iterator<Item = &'a Kind>, dialect: Dialect) -> Map<St
     let mut text = Vec::new();
     ZlibDecoder::new(PACKED).read_to_end(&mut text).expect("the build packed it");
     let all: BTreeMap<&str, &RawValue> = serde_json::from_slice(&text).expect("the build wrote it as JSON");
-    let mut unused = Definitions::new();
     let collected = |name: &str| all.get(name).and_then(|raw| serde_json::from_str::<Value>(raw.get()).ok());
     let mut kinds_of: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     let (mut defined, mut model) = (BTreeMap::new(), None);
     for kind in kinds {
         let own = json!({"group": kind.group, "version": kind.version, "kind": kind.kind});
         let Some(rules) = rules::of(kind) else {
-            kinds_of.entry((kind.describe)(&mut unused)).or_default().push(own);
+            kinds_of.entry((kind.type_name)()).or_default().push(own);
             continue;
         };
         let model = model.get_or_insert_with(|| collected(custom::MODEL).unwrap_or_default());
