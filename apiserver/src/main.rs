@@ -233,6 +233,8 @@ fn serve(config: Config) -> anyhow::Result<()> {
         .context("could not start the runtime")?;
     runtime.block_on(async {
         let shutdown = component::shutdown::signals();
-        apiserver::run(config, shutdown).await.context("the API server stopped")
+        component::memory::trimmed_after_start(apiserver::run(config, shutdown))
+            .await
+            .context("the API server stopped")
     })
 }

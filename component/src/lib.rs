@@ -6,6 +6,7 @@ pub mod flags;
 pub mod health;
 pub mod jwt;
 pub mod logging;
+pub mod memory;
 pub mod metrics;
 pub mod shutdown;
 pub mod tasks;

@@ -7,6 +7,7 @@ use clap::{ArgAction, Parser};
 use client::{ClientConfig, LeaderConfig};
 use component::flags::{ClientArgs, LeaderArgs, ServeArgs, duration};
 use component::jwt::SigningKey;
+use component::memory::trimmed_after_start;
 use component::{logging, shutdown};
 use controller_manager::{Cidr, Config, ControllerSelection, NodeLifecycleConfig};
 
@@ -223,6 +224,8 @@ fn main() -> anyhow::Result<()> {
     };
     logging::init(&logging, "kube-controller-manager");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(async { controller_manager::run(config, shutdown::signals()).await })?;
+    runtime.block_on(async {
+        trimmed_after_start(controller_manager::run(config, shutdown::signals())).await
+    })?;
     Ok(())
 }

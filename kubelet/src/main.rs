@@ -11,6 +11,7 @@ use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser};
 use component::flags::{ClientArgs, duration};
 use component::logging::{self, LoggingArgs};
+use component::memory::trimmed_after_start;
 use k8s_openapi::api::core::v1::Taint;
 use kubelet::Config;
 use kubelet::config_file::KubeletConfiguration;
@@ -255,7 +256,9 @@ fn main() -> ExitCode {
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(async { kubelet::run(config, component::shutdown::signals()).await }),
+        Ok(runtime) => runtime.block_on(async {
+            trimmed_after_start(kubelet::run(config, component::shutdown::signals())).await
+        }),
         Err(error) => {
             eprintln!("error: async runtime: {error}");
             return ExitCode::FAILURE;
