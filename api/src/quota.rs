@@ -34,7 +34,7 @@ impl Quantity {
         if self.amount == Amount::ZERO {
             self.like.clone_from(&other.like);
         }
-        self.amount = self.amount + other.amount;
+        self.amount += other.amount;
     }
 }
 

@@ -274,7 +274,7 @@ impl Resources for Front {
                     let target =
                         Target { kind: named.kind, namespace: &named.namespace, name: required(&r.name)? };
                     let binding = pods::parse_binding(named.kind, &r.name, document)?;
-                    registry.bind(&user, target, &binding, r.dry_run).await?;
+                    Box::pin(registry.bind(&user, target, &binding, r.dry_run)).await?;
                     Ok(success(named.kind, &r.name))
                 }
                 Some(Subresource::Token) => {

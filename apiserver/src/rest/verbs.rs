@@ -259,7 +259,7 @@ impl Call<'_> {
     async fn bind(&self, document: Value) -> Result<Response, StatusError> {
         let binding = pods::parse_binding(self.path.kind, &self.path.name, document)?;
         let dry_run = self.parameters.dry_run()?;
-        self.app.registry.bind(&self.peer.user, self.target(), &binding, dry_run).await?;
+        Box::pin(self.app.registry.bind(&self.peer.user, self.target(), &binding, dry_run)).await?;
         Ok(self.success(StatusCode::CREATED))
     }
 
@@ -280,7 +280,7 @@ impl Call<'_> {
     async fn evict(&self, document: Value) -> Result<Response, StatusError> {
         let mut options = pods::parse_eviction(&self.path.name, document)?;
         self.parameters.fill_delete_options(&mut options)?;
-        self.app.registry.evict(&self.peer.user, self.target(), &options).await?;
+        Box::pin(self.app.registry.evict(&self.peer.user, self.target(), &options)).await?;
         Ok(self.success(StatusCode::CREATED))
     }
 
