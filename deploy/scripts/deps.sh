@@ -27,6 +27,7 @@ test  script                          bsdutils
 test  ps                              procps
 test  openssl                         openssl
 test  git                             git
+test  /usr/share/python-wheels          python3-venv
 '
 
 # Is one of these programs (also where administrators' programs lie) or files there?

@@ -32,6 +32,16 @@ pub fn bin(name: &str) -> PathBuf {
     path
 }
 
+/// Upstream's kubectl, if there is one on PATH.
+pub fn upstream_kubectl() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let program = std::env::split_paths(&path).map(|dir| dir.join("kubectl")).find(|p| p.is_file())?;
+    // Ours is not upstream's, wherever it may have been installed.
+    let version = Command::new(&program).args(["version", "--client", "-o", "json"]).output().ok()?;
+    let upstream = String::from_utf8_lossy(&version.stdout).contains("\"goVersion\": \"go");
+    upstream.then_some(program)
+}
+
 /// A running cluster.
 pub struct Cluster {
     /// What `--name` says.
@@ -113,12 +123,7 @@ impl Cluster {
 
     /// Upstream's kubectl as admin, if there is one on PATH.
     pub fn upstream_kubectl(&self) -> Option<Kubectl> {
-        let path = std::env::var_os("PATH")?;
-        let program = std::env::split_paths(&path).map(|dir| dir.join("kubectl")).find(|p| p.is_file())?;
-        // Ours is not upstream's, wherever it may have been installed.
-        let version = Command::new(&program).args(["version", "--client", "-o", "json"]).output().ok()?;
-        let upstream = String::from_utf8_lossy(&version.stdout).contains("\"goVersion\": \"go");
-        upstream.then(|| Kubectl { program, ..self.kubectl.clone() })
+        upstream_kubectl().map(|program| Kubectl { program, ..self.kubectl.clone() })
     }
 
     /// The namespace of a node.

@@ -5,12 +5,15 @@
 #![deny(missing_docs)]
 
 mod cluster;
+mod control_plane;
 mod http;
 mod kubectl;
 mod netns;
+pub mod transcript;
 mod wait;
 
-pub use cluster::{Cluster, bin, bin_dir, is_ready, repository};
+pub use cluster::{Cluster, bin, bin_dir, is_ready, repository, upstream_kubectl};
+pub use control_plane::ControlPlane;
 pub use http::{Answer, Load, Tally, get, get_through};
 pub use kubectl::{Kubectl, Outcome};
 pub use netns::Netns;
