@@ -59,12 +59,18 @@ async fn attempt(registry: &Registry, address: &Address) -> Result<(), StatusErr
 
 /// What to do when the object exists.
 #[derive(Clone, Copy, PartialEq)]
-enum Present {
+pub(crate) enum Present {
+    /// It is as it was made by whomever.
     Keep,
+    /// It is to be as it is said here.
     Replace,
 }
 
-async fn ensure(
+/// Creates an object of the server's own, or brings the one that there is up to date.
+///
+/// # Errors
+/// What a write can refuse.
+pub(crate) async fn ensure(
     registry: &Registry,
     group: &str,
     kind: &str,

@@ -17,6 +17,8 @@ use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VAR
 use http::{HeaderValue, Method, Request, StatusCode};
 use sha2::{Digest, Sha256};
 
+use crate::aggregation::remote::Remote;
+
 pub use aggregated::Version;
 
 /// A document that does not change, with its entity tag.
@@ -65,15 +67,16 @@ pub struct Documents {
 
 impl Documents {
     /// Makes them.
-    pub fn new(kinds: &[&'static Kind]) -> Self {
+    pub fn new(kinds: &[&'static Kind], remotes: &[std::sync::Arc<Remote>]) -> Self {
         let document = |(path, value): (String, serde_json::Value)| (path, Document::new(&value));
         let mut aggregated = BTreeMap::new();
         for version in [Version::V2, Version::V2Beta1] {
             for (path, core) in [("/api", true), ("/apis", false)] {
-                aggregated.insert((path, version), Document::new(&aggregated::list(kinds, core, version)));
+                aggregated
+                    .insert((path, version), Document::new(&aggregated::list(kinds, remotes, core, version)));
             }
         }
-        Self { plain: plain::documents(kinds).into_iter().map(document).collect(), aggregated }
+        Self { plain: plain::documents(kinds, remotes).into_iter().map(document).collect(), aggregated }
     }
 
     /// Answers `/api`, `/api/v1`, `/apis`, `/apis/{group}` and `/apis/{group}/{version}`; nothing for any other

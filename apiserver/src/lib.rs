@@ -2,6 +2,7 @@
 //! (authentication, authorization, admission, registry, storage).
 
 pub mod admission;
+pub mod aggregation;
 pub mod auth;
 mod bootstrap;
 pub mod custom;
@@ -60,6 +61,10 @@ pub struct Config {
     pub node_ports: RangeInclusive<u16>,
     /// The tokens of service accounts.
     pub tokens: TokenOptions,
+    /// How it presents itself to those who serve other groups; none for groups whose servers do not care.
+    pub front_proxy: Option<aggregation::front_proxy::Client>,
+    /// What these are told, so that they believe it.
+    pub request_headers: aggregation::front_proxy::Published,
     /// Admission plugins that are off, by upstream's names.
     pub disabled_admission: Vec<String>,
     /// Reads that may be in progress at once.
@@ -176,7 +181,7 @@ pub async fn run_on(
     });
     let fronts = Fronts {
         rest: rest::router(app.clone()),
-        grpc: grpc::router(app).await.map_err(Error::Reflection)?,
+        grpc: grpc::router(app.clone()).await.map_err(Error::Reflection)?,
         gate,
     };
     for listener in listeners {
@@ -192,6 +197,7 @@ pub async fn run_on(
         cluster_ip: first_address(config.service_range),
     };
     spawn_custom(&tasks, registry.clone(), table);
+    spawn_aggregation(&tasks, app, &config);
     spawn_chores(&tasks, registry, address, started, config.compaction_interval);
     let failed = tokio::select! {
         () = shutdown.cancelled() => None,
@@ -215,6 +221,18 @@ fn spawn_custom(tasks: &Tasks, registry: Arc<Registry>, table: Arc<custom::Table
         tokio::select! {
             () = token.cancelled() => {}
             () = custom::controller::run(registry, table) => {}
+        }
+    });
+}
+
+/// Leads requests for groups that others serve to them.
+fn spawn_aggregation(tasks: &Tasks, app: Arc<App>, config: &Config) {
+    let (token, client) = (tasks.token(), config.front_proxy.clone());
+    let published = config.request_headers.clone();
+    tasks.spawn("aggregation", async move {
+        tokio::select! {
+            () = token.cancelled() => {}
+            () = aggregation::controller::run(app, client, published) => {}
         }
     });
 }

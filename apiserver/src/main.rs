@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use apiserver::Config;
+use apiserver::aggregation::front_proxy::{Client, Published};
 use apiserver::auth::token::options::TokenOptions;
 use apiserver::storage::EtcdConfig;
 use apiserver::storage::etcd::EtcdTls;
@@ -57,6 +58,30 @@ struct Args {
     /// Requests presenting a client certificate signed by one of the authorities in this file are authenticated.
     #[arg(long)]
     client_ca_file: PathBuf,
+    /// Client certificate used to prove the identity of the aggregator when it must call out during a request.
+    #[arg(long)]
+    proxy_client_cert_file: Option<PathBuf>,
+    /// Private key for --proxy-client-cert-file.
+    #[arg(long)]
+    proxy_client_key_file: Option<PathBuf>,
+    /// Root certificate bundle by which those who serve other groups verify --proxy-client-cert-file.
+    #[arg(long)]
+    requestheader_client_ca_file: Option<PathBuf>,
+    /// Client certificate common names that may provide usernames in headers; any if empty.
+    #[arg(long, value_delimiter = ',')]
+    requestheader_allowed_names: Vec<String>,
+    /// Request headers to inspect for usernames.
+    #[arg(long, value_delimiter = ',', default_value = "X-Remote-User")]
+    requestheader_username_headers: Vec<String>,
+    /// Request headers to inspect for groups.
+    #[arg(long, value_delimiter = ',', default_value = "X-Remote-Group")]
+    requestheader_group_headers: Vec<String>,
+    /// Request header prefixes to inspect for everything else about a user.
+    #[arg(long, value_delimiter = ',', default_value = "X-Remote-Extra-")]
+    requestheader_extra_headers_prefix: Vec<String>,
+    /// Request headers to inspect for UIDs.
+    #[arg(long, value_delimiter = ',')]
+    requestheader_uid_headers: Vec<String>,
     /// A CIDR notation IP range from which to assign service cluster IPs.
     #[arg(long, default_value = "10.96.0.0/12", value_parser = cidr)]
     service_cluster_ip_range: (Ipv4Addr, u8),
@@ -122,6 +147,25 @@ fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
 }
 
 impl Args {
+    fn request_headers(&self, problems: &mut Vec<String>) -> Published {
+        let mut read = |path: &PathBuf| match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) => {
+                problems.push(format!("could not read {}: {error}", path.display()));
+                String::new()
+            }
+        };
+        Published {
+            client_ca: read(&self.client_ca_file),
+            ca: self.requestheader_client_ca_file.as_ref().map(&mut read),
+            allowed_names: self.requestheader_allowed_names.clone(),
+            username_headers: self.requestheader_username_headers.clone(),
+            group_headers: self.requestheader_group_headers.clone(),
+            extra_prefixes: self.requestheader_extra_headers_prefix.clone(),
+            uid_headers: self.requestheader_uid_headers.clone(),
+        }
+    }
+
     fn config(&self) -> Result<Config, Vec<String>> {
         let mut problems = Vec::new();
         let tls = match (&self.etcd_cafile, &self.etcd_certfile, &self.etcd_keyfile) {
@@ -154,6 +198,17 @@ impl Args {
         if self.service_account_signing_key_file.is_some() && self.service_account_issuer.is_empty() {
             problems.push("--service-account-signing-key-file needs --service-account-issuer".into());
         }
+        let front_proxy = match (&self.proxy_client_cert_file, &self.proxy_client_key_file) {
+            (Some(cert), Some(key)) => Some(Client { cert: cert.clone(), key: key.clone() }),
+            (None, None) => None,
+            _ => {
+                problems.push(
+                    "--proxy-client-cert-file and --proxy-client-key-file must be given together".into(),
+                );
+                None
+            }
+        };
+        let request_headers = self.request_headers(&mut problems);
         let specific = self.bind_address.iter().find(|a| !a.is_unspecified() && !a.is_loopback());
         let advertise = self.advertise_address.or(specific.copied()).or(self.bind_address.first().copied());
         let advertise = advertise.filter(|a| !a.is_unspecified());
@@ -190,6 +245,8 @@ impl Args {
                     extend_expiration: self.service_account_extend_token_expiration,
                     jwks_uri: self.service_account_jwks_uri.clone(),
                 },
+                front_proxy,
+                request_headers,
                 disabled_admission: self.disable_admission_plugins.clone(),
                 max_reads: self.max_requests_inflight,
                 max_writes: self.max_mutating_requests_inflight,

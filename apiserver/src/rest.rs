@@ -84,6 +84,10 @@ async fn dispatch(app: &Arc<App>, request: Request<Body>, seen: &mut Seen) -> Re
     };
     let method = request.method().clone();
     let Some(path) = path::parse(&app.table, request.uri().path()) else {
+        if let Some(remote) = app.table.remote(request.uri().path()) {
+            seen.verb = "aggregated";
+            return crate::aggregation::serve(app, &peer, &remote, request).await;
+        }
         return other_path(app, &peer, request).await;
     };
     seen.kind = Some(path.kind);

@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 
 use crate::tasks::lock;
 
@@ -142,6 +143,87 @@ pub fn client_config_from_pem(ca: &[u8], cert: &[u8], key: &[u8]) -> Result<Arc<
         .with_client_auth_cert(certs(cert, "a certificate")?, key)
         .map_err(TlsError::Unusable)?;
     Ok(Arc::new(config))
+}
+
+/// Whom a client believes to be who it says.
+#[derive(Clone, Copy, Debug)]
+pub enum Trust<'a> {
+    /// Whoever was signed by a CA of these, in PEM.
+    Pem(&'a [u8]),
+    /// Everybody: the connection is encrypted, and no more.
+    Anybody,
+}
+
+/// A client's configuration for whoever serves something in the cluster. `identity` is the client's own certificate
+/// chain and key, which are read again when they change.
+///
+/// # Errors
+/// When a file, or what `trust` holds, is not usable; PEM without certificates trusts nobody.
+pub fn outgoing(trust: Trust<'_>, identity: Option<(&Path, &Path)>) -> Result<Arc<ClientConfig>, TlsError> {
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(TlsError::Unusable)?;
+    let builder = match trust {
+        Trust::Anybody => {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider())))
+        }
+        Trust::Pem(pem) => {
+            let error = |source| TlsError::Read { what: "a certificate", path: "caBundle".into(), source };
+            let mut store = RootCertStore::empty();
+            for cert in CertificateDer::pem_slice_iter(pem) {
+                store.add(cert.map_err(error)?).map_err(TlsError::Unusable)?;
+            }
+            builder.with_root_certificates(store)
+        }
+    };
+    let mut config = match identity {
+        Some((cert, key)) => {
+            let resolver = Reloading::new(cert.to_owned(), key.to_owned())?;
+            builder.with_client_cert_resolver(Arc::new(resolver))
+        }
+        None => builder.with_no_client_auth(),
+    };
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
+}
+
+/// Takes whatever certificate it is shown.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
 }
 
 /// A server's configuration, offering HTTP/2 and HTTP/1.1. A client certificate is verified when it

@@ -58,6 +58,8 @@ pub enum Ca {
     Cluster,
     /// That of etcd.
     Etcd,
+    /// That by which those who serve other groups of the API know the API server.
+    FrontProxy,
 }
 
 impl Ca {
@@ -66,6 +68,7 @@ impl Ca {
         match self {
             Self::Cluster => "ca",
             Self::Etcd => "etcd-ca",
+            Self::FrontProxy => "front-proxy-ca",
         }
     }
 }
@@ -106,6 +109,7 @@ pub fn subjects(cluster: &Cluster) -> Vec<Subject> {
         subject("controller-manager-serving", Ca::Cluster, "kube-controller-manager", None, local()),
         subject("etcd", Ca::Etcd, "etcd", None, local()),
         subject("apiserver-etcd-client", Ca::Etcd, "kube-apiserver-etcd-client", None, Vec::new()),
+        subject("front-proxy-client", Ca::FrontProxy, "front-proxy-client", None, Vec::new()),
         subject("admin", Ca::Cluster, "kubernetes-admin", Some("system:masters"), Vec::new()),
         subject("scheduler", Ca::Cluster, "system:kube-scheduler", None, Vec::new()),
         subject("controller-manager", Ca::Cluster, "system:kube-controller-manager", None, Vec::new()),
@@ -128,7 +132,7 @@ pub fn ensure(cluster: &Cluster, paths: &Paths, now: Timestamp) -> Result<Vec<St
     let error = |source| CertError::File { path: dir.clone(), source };
     fs::create_dir_all(&dir).map_err(error)?;
     let mut made = Vec::new();
-    for ca in [Ca::Cluster, Ca::Etcd] {
+    for ca in [Ca::Cluster, Ca::Etcd, Ca::FrontProxy] {
         let authority = Authority::ensure(cluster, paths, ca, now, &mut made)?;
         for subject in subjects(cluster).iter().filter(|s| s.ca == ca) {
             if authority.ensure_leaf(paths, subject, now)? {

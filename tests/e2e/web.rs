@@ -27,9 +27,24 @@ fn the_page_is_served_by_every_road() {
         let answer = get_through(&cluster.host, addr, "/").expect("the NodePort answers the host");
         assert_eq!((answer.code, &answer.body), (200, &page), "NodePort of {node}");
     }
+    through_the_api_server(&cluster, &pods, &page);
     by_name_from_every_pod(&cluster, &pods, &page);
     every_endpoint_gets_traffic(&cluster, service, 3);
     nothing_answers_where_no_service_is(&cluster);
+}
+
+/// The API server has no route to a pod: its nodes' tunnels lead there.
+fn through_the_api_server(cluster: &Cluster, pods: &[serde_json::Value], page: &str) {
+    let get = |path: String| cluster.kubectl.ok(&["get", "--raw", &path]);
+    assert_eq!(get("/api/v1/namespaces/web/services/web:80/proxy/".into()).trim_end(), page.trim_end());
+    for pod in pods {
+        let name = pod["metadata"]["name"].as_str().expect("a pod has a name");
+        let path = format!("/api/v1/namespaces/web/pods/http:{name}:8080/proxy/");
+        assert_eq!(get(path).trim_end(), page.trim_end(), "{name}");
+    }
+    assert_eq!(get("/api/v1/nodes/node-1/proxy/healthz".into()).trim_end(), "ok");
+    let own = get("/api/v1/nodes/node-1/proxy/pods".into());
+    assert!(own.contains("\"nodeName\":\"node-1\"") && !own.contains("\"nodeName\":\"node-2\""), "{own}");
 }
 
 /// The pods lie on all nodes or few; asking from each of them asks the DNS of each of these nodes.

@@ -1,10 +1,13 @@
 //! Aggregated discovery (KEP-3352): everything in one document.
 
+use std::sync::Arc;
+
 use api::Kind;
 use serde_json::{Value, json};
 
 use super::plain::groups;
 use super::verbs::{of_resource, of_subresource};
+use crate::aggregation::remote::Remote;
 
 /// The versions of the aggregated form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,15 +36,23 @@ impl Version {
 }
 
 /// The unnamed group (for `/api`), or all the others (for `/apis`).
-pub fn list(kinds: &[&Kind], core: bool, version: Version) -> Value {
+pub fn list(kinds: &[&Kind], remotes: &[Arc<Remote>], core: bool, version: Version) -> Value {
     let items: Vec<Value> = if core {
         vec![json!({"metadata": {}, "versions": [one_version(kinds, "", "v1")]})]
     } else {
         let item = |(name, versions): (&str, Vec<&str>)| {
-            let versions: Vec<Value> = versions.iter().map(|v| one_version(kinds, name, v)).collect();
+            let versions: Vec<Value> = versions
+                .iter()
+                .map(|v| {
+                    match remotes.iter().find(|r| (r.group.as_str(), r.version.as_str()) == (name, *v)) {
+                        Some(remote) => remote_version(remote),
+                        None => one_version(kinds, name, v),
+                    }
+                })
+                .collect();
             json!({"metadata": {"name": name}, "versions": versions})
         };
-        groups(kinds).into_iter().map(item).collect()
+        groups(kinds, remotes).into_iter().map(item).collect()
     };
     json!({"kind": "APIGroupDiscoveryList", "apiVersion": version.api_version(), "metadata": {}, "items": items})
 }
@@ -51,6 +62,12 @@ fn one_version(kinds: &[&Kind], group: &str, version: &str) -> Value {
         kinds.iter().filter(|k| k.group == group && k.version == version).map(|k| resource(k)).collect();
     resources.sort_by(|a, b| a["resource"].as_str().cmp(&b["resource"].as_str()));
     json!({"version": version, "freshness": "Current", "resources": resources})
+}
+
+/// What others serve is as fresh as they are available.
+fn remote_version(remote: &Remote) -> Value {
+    let freshness = if remote.available { "Current" } else { "Stale" };
+    json!({"version": remote.version, "freshness": freshness, "resources": remote.aggregated()})
 }
 
 fn resource(kind: &Kind) -> Value {

@@ -1,21 +1,23 @@
 //! Discovery as it was from the beginning: a document per group and version.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use api::Kind;
 use api::kinds::compare_versions;
 use serde_json::{Value, json};
 
 use super::verbs::{of_resource, of_subresource};
+use crate::aggregation::remote::Remote;
 
 /// Every document by its path.
-pub fn documents(kinds: &[&Kind]) -> BTreeMap<String, Value> {
+pub fn documents(kinds: &[&Kind], remotes: &[Arc<Remote>]) -> BTreeMap<String, Value> {
     let mut documents = BTreeMap::new();
     documents.insert(
         "/api".to_owned(),
         json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}),
     );
-    let groups = groups(kinds);
+    let groups = groups(kinds, remotes);
     let list: Vec<Value> = groups.iter().map(|(name, versions)| group(name, versions)).collect();
     documents.insert("/apis".to_owned(), json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": list}));
     for (name, versions) in &groups {
@@ -23,7 +25,9 @@ pub fn documents(kinds: &[&Kind]) -> BTreeMap<String, Value> {
         own["kind"] = "APIGroup".into();
         own["apiVersion"] = "v1".into();
         documents.insert(format!("/apis/{name}"), own);
-        for version in versions {
+        // Others answer for their own versions.
+        let served = |v: &&&str| kinds.iter().any(|k| k.group == *name && k.version == **v);
+        for version in versions.iter().filter(served) {
             documents.insert(format!("/apis/{name}/{version}"), resources(kinds, name, version));
         }
     }
@@ -32,13 +36,16 @@ pub fn documents(kinds: &[&Kind]) -> BTreeMap<String, Value> {
 }
 
 /// The groups, the unnamed one excepted, with their versions in order of preference.
-pub fn groups<'a>(kinds: &[&'a Kind]) -> BTreeMap<&'a str, Vec<&'a str>> {
+pub fn groups<'a>(kinds: &[&'a Kind], remotes: &'a [Arc<Remote>]) -> BTreeMap<&'a str, Vec<&'a str>> {
     let mut groups: BTreeMap<&'a str, Vec<&'a str>> = BTreeMap::new();
     for kind in kinds.iter().filter(|k| !k.group.is_empty()) {
         let versions = groups.entry(kind.group).or_default();
         if !versions.contains(&kind.version) {
             versions.push(kind.version);
         }
+    }
+    for remote in remotes {
+        groups.entry(&remote.group).or_default().push(&remote.version);
     }
     groups.values_mut().for_each(|versions| versions.sort_by(|a, b| compare_versions(b, a)));
     groups

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 
 fn all() -> Documents {
-    Documents::new(&api::kinds::KINDS.iter().collect::<Vec<_>>())
+    Documents::new(&api::kinds::KINDS.iter().collect::<Vec<_>>(), &[])
 }
 
 fn get(path: &str, headers: &[(&str, &str)]) -> Option<(StatusCode, String, String, Value)> {

@@ -9,8 +9,8 @@ use crate::custom;
 
 use super::strategy::{DocumentRules, Erased, ErasedStrategy, Plain};
 use super::{
-    admissionregistration, apiextensions, apps, autoscaling, batch, certificates, coordination, core,
-    discovery, events, networking, node, policy, rbac, scheduling, storage,
+    admissionregistration, apiextensions, apiregistration, apps, autoscaling, batch, certificates,
+    coordination, core, discovery, events, networking, node, policy, rbac, scheduling, storage,
 };
 
 macro_rules! rules {
@@ -92,11 +92,11 @@ pub fn strategy(kind: &Kind) -> &'static dyn ErasedStrategy {
         ("apiextensions.k8s.io", "CustomResourceDefinition") => {
             rules!(apiextensions::custom_resource_definition::CustomResourceDefinitionStrategy)
         }
+        ("apiregistration.k8s.io", "APIService") => rules!(apiregistration::api_service::APIServiceStrategy),
         ("storage.k8s.io", "CSIStorageCapacity")
         | ("storage.k8s.io", "VolumeAttributesClass")
         | ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy")
         | ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding")
-        | ("apiregistration.k8s.io", "APIService")
         | ("flowcontrol.apiserver.k8s.io", "FlowSchema")
         | ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration")
         | ("resource.k8s.io", "DeviceClass")

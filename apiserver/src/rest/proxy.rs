@@ -56,6 +56,8 @@ pub async fn serve(
         host: target.place.host(),
         prefix,
         client: peer.address.ip(),
+        names_host: false,
+        headers: http::HeaderMap::new(),
     };
     forward::forward(app, connection, route, request).await
 }

@@ -133,8 +133,12 @@ async fn every_method_and_part_of_a_request_arrives(http: &Http, node: &Node) {
     for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
         let method = Method::from_bytes(method.as_bytes()).expect("a method");
         let body = if method == Method::GET { "" } else { "hello" };
-        let headers =
-            [("x-mine", "1"), ("accept", "application/json"), ("connection", "keep-alive, x-hop"), ("x-hop", "1")];
+        let headers = [
+            ("x-mine", "1"),
+            ("accept", "application/json"),
+            ("connection", "keep-alive, x-hop"),
+            ("x-hop", "1"),
+        ];
         let path = format!("{PODS}/p/proxy/a//b%2Fc/?watch=maybe&x=%zz");
         let answer = http.try_call(method.clone(), &path, "text/plain", body.into(), &headers).await;
         let (code, seen) = answer.expect("an answer");

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use apiserver::Config;
+use apiserver::aggregation::front_proxy::{Client, Published};
 use apiserver::auth::token::options::TokenOptions;
 use apiserver::storage::EtcdConfig;
 use apiserver::storage::etcd::EtcdTls;
@@ -47,7 +48,9 @@ impl Ca {
 
     /// Writes `name.crt` and `name.key` of a user, and `ca-name.crt`, its CA.
     pub fn issue(&self, dir: &Path, name: &str, user: &str, groups: &[&str]) {
-        let mut params = CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()]).unwrap();
+        let mut params =
+            CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into(), "remote.default.svc".into()])
+                .unwrap();
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, user);
         for group in groups {
@@ -71,7 +74,7 @@ pub struct EtcdProcess {
 
 /// A port of loopback that nobody has bound. It lies below the range from which the kernel takes ports for
 /// outgoing connections, so none of those takes it before etcd does; other test processes begin elsewhere.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static TAKEN: AtomicU32 = AtomicU32::new(0);
     loop {
         let next = std::process::id().wrapping_mul(16).wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
@@ -148,6 +151,7 @@ impl Server {
         ca.issue(dir.path(), "n1", "system:node:n1", &["system:nodes"]);
         ca.issue(dir.path(), "scheduler", "system:kube-scheduler", &[]);
         ca.issue(dir.path(), "nobody", "nobody", &["nothing"]);
+        ca.issue(dir.path(), "front", "front-proxy-client", &[]);
         etcd_ca.issue(dir.path(), "etcd", "etcd", &[]);
         std::fs::write(dir.path().join("sa.key"), KeyPair::generate().unwrap().serialize_pem()).unwrap();
         let etcd = EtcdProcess::start(dir.path());
@@ -263,6 +267,8 @@ fn config(dir: &Path, etcd_port: u16) -> Config {
             signing_key_file: Some(file("sa.key")),
             ..TokenOptions::default()
         },
+        front_proxy: Some(Client { cert: file("front.crt"), key: file("front.key") }),
+        request_headers: Published { client_ca: "PEM".into(), ..Published::default() },
         // Nobody makes service accounts or looks after nodes here, and the sample of a LimitRange fits no sample of a Pod.
         disabled_admission: ["ServiceAccount", "TaintNodesByCondition", "LimitRanger"]
             .map(str::to_owned)

@@ -8,13 +8,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use api::StatusError;
+use component::tls::{Trust, outgoing};
 use proto::client_frame::Frame as ToNode;
 use proto::node_frame::Frame;
 use proto::tunnel_request::Request as Ask;
 use proto::{KubeletHttpRequest, PortForwardRequest};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -183,56 +183,8 @@ async fn pump(tunnel: Tunnel, far: DuplexStream) {
     }
 }
 
-/// Takes whatever certificate it is shown.
-#[derive(Debug)]
-struct AnyCertificate(Arc<rustls::crypto::CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// The verifier behind `insecureSkipTLSVerify` and proxied HTTPS.
-pub fn any_certificate() -> Arc<dyn ServerCertVerifier> {
-    Arc::new(AnyCertificate(Arc::new(rustls::crypto::ring::default_provider())))
-}
-
 fn unverified() -> Result<Arc<ClientConfig>, StatusError> {
-    static CONFIG: LazyLock<Result<Arc<ClientConfig>, rustls::Error>> = LazyLock::new(|| {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-        let builder = builder.dangerous().with_custom_certificate_verifier(any_certificate());
-        Ok(Arc::new(builder.with_no_client_auth()))
-    });
+    static CONFIG: LazyLock<Result<Arc<ClientConfig>, String>> =
+        LazyLock::new(|| outgoing(Trust::Anybody, None).map_err(|e| e.to_string()));
     CONFIG.clone().map_err(StatusError::internal)
 }

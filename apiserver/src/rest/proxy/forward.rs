@@ -33,6 +33,10 @@ pub struct Route {
     pub prefix: String,
     /// Who asks.
     pub client: IpAddr,
+    /// Whether the request names `host`, rather than the one that the client named.
+    pub names_host: bool,
+    /// What is said beside what the client says.
+    pub headers: HeaderMap,
 }
 
 /// The protocol that a message asks to upgrade to.
@@ -55,8 +59,14 @@ pub async fn forward(
     let asked = upgrade(request.headers());
     let here = asked.as_ref().and_then(|_| request.extensions_mut().remove::<OnUpgrade>());
     // HTTP/2 names the host beside the headers.
-    let host = request.headers().get(header::HOST).cloned();
-    let authority = || request.uri().authority().and_then(|a| HeaderValue::try_from(a.as_str()).ok());
+    let host = request.headers().get(header::HOST).filter(|_| !route.names_host).cloned();
+    let authority = || {
+        request
+            .uri()
+            .authority()
+            .filter(|_| !route.names_host)
+            .and_then(|a| HeaderValue::try_from(a.as_str()).ok())
+    };
     let host = host.or_else(authority).or_else(|| HeaderValue::try_from(&route.host).ok());
     let request_host = host.as_ref().and_then(|h| h.to_str().ok()).unwrap_or_default().to_owned();
     let (mut parts, body) = request.into_parts();
@@ -70,6 +80,9 @@ pub async fn forward(
         parts.headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     }
     forwarded(&mut parts.headers, &route, parts.uri.path());
+    for (name, value) in &route.headers {
+        parts.headers.append(name, value.clone());
+    }
     parts.uri = uri(&route.path, parts.uri.query())?;
     parts.version = Version::HTTP_11;
     parts.extensions = http::Extensions::default();
@@ -205,6 +218,8 @@ mod tests {
             host: "10.0.0.1:8080".into(),
             prefix: "/api/v1/namespaces/d/pods/p/proxy".into(),
             client: IpAddr::from([10, 0, 0, 9]),
+            names_host: false,
+            headers: HeaderMap::new(),
         }
     }
 

@@ -1,0 +1,3 @@
+//! The rules of the kinds of `apiregistration.k8s.io`.
+
+pub mod api_service;
