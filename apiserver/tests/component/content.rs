@@ -5,7 +5,7 @@ use std::io::Read;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::samples::{collection, sample, stored};
+use crate::samples::{collection, sample, settled, stored};
 use crate::support::{Server, block_on, text};
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
@@ -43,7 +43,7 @@ fn every_kind_is_answered_in_the_binary_encoding() {
             let path = collection(kind);
             let created = http.create(&path, sample(kind, &format!("binary{i}"))).await;
             let one = format!("{path}/{}", text(&created, "/metadata/name"));
-            let (_, wanted) = http.get(&one).await;
+            let wanted = settled(&http, kind, &one, created).await;
             let (code, body) = http.try_call(Method::GET, &one, "", "".into(), &accept).await.unwrap();
             assert_eq!(code, 200, "{one}");
             let decoded = api::protobuf::decode(&body).unwrap_or_else(|e| panic!("{one}: {e}"));

@@ -4,7 +4,7 @@ use api::{Kind, Object};
 use client::{ListParams, Patch};
 use serde_json::{Value, json};
 
-use crate::samples::{collection, named, sample, stored};
+use crate::samples::{collection, named, sample, settled, stored};
 use crate::support::{Http, Server, block_on, text};
 
 fn zero_grace() -> &'static str {
@@ -14,24 +14,6 @@ fn zero_grace() -> &'static str {
 /// Kinds whose objects go only when somebody has cleaned up after them.
 fn goes_slowly(kind: &Kind) -> bool {
     matches!(kind.kind, "Namespace" | "CustomResourceDefinition")
-}
-
-/// An object as it is once the server itself has done with it: a definition, once it is established.
-async fn settled(http: &Http, kind: &Kind, path: &str, created: Value) -> Value {
-    if kind.kind != "CustomResourceDefinition" {
-        return created;
-    }
-    let wait = async {
-        loop {
-            let (_, seen) = http.get(path).await;
-            let conditions = seen["status"]["conditions"].as_array().map_or(0, Vec::len);
-            if conditions == 2 {
-                return seen;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(60), wait).await.expect("it is established")
 }
 
 async fn rest(http: &Http, kind: &Kind) {

@@ -3,6 +3,8 @@
 use api::Kind;
 use serde_json::{Value, json};
 
+use crate::support::Http;
+
 /// The path of the collection in namespace `default`, or of the cluster.
 pub fn collection(kind: &Kind) -> String {
     let root = if kind.group.is_empty() {
@@ -47,6 +49,26 @@ pub fn named(kind: &Kind, name: &str) -> String {
 /// The kinds whose objects are kept.
 pub fn stored() -> impl Iterator<Item = &'static Kind> {
     api::kinds::KINDS.iter().filter(|kind| kind.is_stored())
+}
+
+/// An object as it is once the server itself has done with it: a definition once it is established, a service of the
+/// API once it was looked for.
+pub async fn settled(http: &Http, kind: &Kind, path: &str, created: Value) -> Value {
+    let wanted = match kind.kind {
+        "CustomResourceDefinition" => 2,
+        "APIService" => 1,
+        _ => return created,
+    };
+    let wait = async {
+        loop {
+            let (_, seen) = http.get(path).await;
+            if seen["status"]["conditions"].as_array().map_or(0, Vec::len) == wanted {
+                return seen;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), wait).await.expect("the server has done with it")
 }
 
 /// A valid object.
