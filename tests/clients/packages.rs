@@ -41,16 +41,20 @@ fn fetch(command: &mut Command) {
     );
 }
 
+/// Whether this system's index has a package. Ubuntu's, for one, has fewer than Debian's.
+fn is_offered(package: &str) -> bool {
+    let shown = Command::new("apt-cache").args(["show", package]).stdin(Stdio::null()).output();
+    shown.is_ok_and(|output| output.status.success())
+}
+
 /// A program out of a package of Debian's. Nothing, and a message, on another system or offline.
 pub fn debian(package: &str, program: &str) -> Option<PathBuf> {
     let found = shelf().join(package).join(program);
     if found.exists() {
         return Some(found);
     }
-    if offline() || !Path::new("/usr/bin/apt-get").exists() {
-        eprintln!(
-            "skipped: {package} comes from Debian's index, and there is no apt-get or COXSWAIN_OFFLINE is set"
-        );
+    if offline() || !is_offered(package) {
+        eprintln!("skipped: apt does not offer {package} here, or COXSWAIN_OFFLINE is set");
         return None;
     }
     let folder = once(package, |folder| {
