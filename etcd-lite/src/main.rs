@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use component::clock::Clock;
 use component::flags::duration;
 use component::logging::{self, LoggingArgs};
+use component::memory::trimmed_after_start;
 use component::shutdown;
 use component::tls::{ClientTls, ServerTls};
 use etcd_lite::Config;
@@ -134,7 +135,7 @@ fn run(args: Args) -> anyhow::Result<()> {
     match args.command {
         None => {
             let config = config(args.serve)?;
-            let serve = async { etcd_lite::run(config, shutdown::signals()).await };
+            let serve = async { trimmed_after_start(etcd_lite::run(config, shutdown::signals())).await };
             runtime.block_on(serve).context("etcd-lite failed")
         }
         Some(Command::Restore { file, data_dir, bump_revision, revision_at_least, mark_compacted }) => {

@@ -9,6 +9,7 @@ use clap::Parser;
 use client::{Client, ClientConfig};
 use component::clock::Clock;
 use component::logging::{self, LoggingArgs};
+use component::memory::trimmed_after_start;
 use component::shutdown;
 use kube_proxy::net::Cidr;
 
@@ -72,7 +73,7 @@ fn run(args: Args) -> anyhow::Result<()> {
     }
     runtime.block_on(async {
         let config = config(args)?;
-        kube_proxy::run(config, shutdown::signals()).await.context("kube-proxy failed")
+        trimmed_after_start(kube_proxy::run(config, shutdown::signals())).await.context("kube-proxy failed")
     })
 }
 

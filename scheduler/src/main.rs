@@ -9,6 +9,7 @@ use client::{Client, ClientConfig, LeaderConfig};
 use component::clock::Clock;
 use component::flags::{ClientArgs, LeaderArgs, ServeArgs};
 use component::logging::{self, LoggingArgs};
+use component::memory::trimmed_after_start;
 use component::shutdown;
 use scheduler::Config;
 use scheduler::config::{self, FileConfig, Leader};
@@ -56,7 +57,9 @@ fn run(args: Args) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let config = config(args)?;
-        scheduler::run(config, shutdown::signals()).await.context("kube-scheduler failed")
+        trimmed_after_start(scheduler::run(config, shutdown::signals()))
+            .await
+            .context("kube-scheduler failed")
     })
 }
 
